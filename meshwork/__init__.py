@@ -1,0 +1,1 @@
+"""Meshwork: AI models as typed gRPC services that anyone can run."""

@@ -1,0 +1,1 @@
+"""The `meshwork` command."""

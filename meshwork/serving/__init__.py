@@ -1,0 +1,1 @@
+"""The serving runtime: from a decoded request to a typed answer."""

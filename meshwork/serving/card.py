@@ -1,0 +1,152 @@
+"""The card of a model directory: `card.yaml`, what the model is, does and cannot do.
+
+::
+
+    name: digits                # [a-z0-9][a-z0-9._-]*, unique in its service
+    version: "1"                # immutable: new weights are a new version
+    service: vision
+    task: digits                # which of the service's tasks runs it
+    methods: [Classify]         # rpcs that it answers
+    licence: BSD-3-Clause       # SPDX
+    description: Handwritten digits, 0 to 9.
+    limits: [One digit an image.]
+    quality: [{metric: accuracy, value: 0.985, dataset: 360 held-out digits}]
+    weights: package:NAME/PATH  # only if they lie in an installed package
+
+The directory holds the weights beside the card (safetensors where they are torch).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CARD_FILE = "card.yaml"
+STARTER = "starter://"
+PACKAGE = "package:"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class CardError(ValueError):
+    """A model directory cannot be used; says which file and why."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """A figure that was measured when the model was made."""
+
+    metric: str  # what was measured, for example "accuracy"
+    value: float  # in the metric's own unit
+    dataset: str  # what it was measured on
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelCard:
+    """What `card.yaml` says; see this module's docstring."""
+
+    name: str
+    version: str
+    service: str
+    task: str
+    methods: tuple[str, ...]
+    licence: str = ""
+    description: str = ""
+    limits: tuple[str, ...] = ()
+    quality: tuple[Measurement, ...] = ()
+    weights: str = ""
+
+    @property
+    def id(self) -> str:
+        """`name@version`."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelDirectory:
+    """A model on disk."""
+
+    path: Path  # holds card.yaml
+    card: ModelCard
+    source: str  # as the operator wrote it
+
+    def file(self, name: str) -> Path:
+        """A file of the weights.
+
+        Raises:
+            CardError: there is no such file.
+        """
+        folder = self.path
+        if self.card.weights:
+            folder = _package_path(self.card.weights)
+        path = folder / name
+        if not path.is_file():
+            raise CardError(f"{self.source}: {path} is missing")
+        return path
+
+
+def open_directory(source: str, service: str) -> ModelDirectory:
+    """Opens a model directory and checks its card.
+
+    Args:
+        source: `starter://NAME`, or the path of a directory.
+        service: the service that is to serve it.
+
+    Raises:
+        CardError: no such directory, or its card is wrong.
+    """
+    if source.startswith(STARTER):
+        # Found without importing it, so that this module stays independent of `services`.
+        spec = importlib.util.find_spec(f"services.{service}")
+        if spec is None or not spec.submodule_search_locations:
+            raise CardError(f"{source}: service {service} is not installed")
+        path = Path(spec.submodule_search_locations[0]) / "starters" / source[len(STARTER) :]
+    else:
+        path = Path(source).expanduser()
+    file = path / CARD_FILE
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CardError(f"{source}: cannot read {file}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise CardError(f"{file}: not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise CardError(f"{file}: should be a mapping with name, version, service, task, methods")
+    card = _card(content, file)
+    if card.service != service:
+        raise CardError(f"{file}: is a model of service {card.service}, not of {service}")
+    return ModelDirectory(path=path, card=card, source=source)
+
+
+def _card(content: Mapping[str, Any], file: Path) -> ModelCard:
+    fields = dict(content)
+    try:
+        fields["methods"] = tuple(fields.get("methods", ()))
+        fields["limits"] = tuple(fields.get("limits", ()))
+        fields["quality"] = tuple(Measurement(**entry) for entry in fields.get("quality", ()))
+        card = ModelCard(**fields)
+    except TypeError as error:
+        raise CardError(f"{file}: {error}") from error
+    if not _NAME.fullmatch(str(card.name)):
+        raise CardError(f"{file}: name: should match {_NAME.pattern}, not {card.name!r}")
+    if not isinstance(card.version, str) or not _VERSION.fullmatch(card.version):
+        raise CardError(f"{file}: version: should be a quoted string, not {card.version!r}")
+    if not card.methods:
+        raise CardError(f"{file}: methods: should name at least one rpc")
+    return card
+
+
+def _package_path(weights: str) -> Path:
+    if not weights.startswith(PACKAGE):
+        raise CardError(f"weights: should begin with {PACKAGE!r}, not {weights!r}")
+    package, _, inner = weights[len(PACKAGE) :].partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise CardError(f"weights: package {package} is not installed")
+    return Path(spec.submodule_search_locations[0]) / inner

@@ -1,0 +1,1 @@
+"""What lives in Redis, one concept a file."""

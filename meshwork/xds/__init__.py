@@ -1,0 +1,1 @@
+"""xDS: resources to snapshot to subscription to wire. Knows no AI."""

@@ -1,0 +1,1 @@
+"""The tasks of nlp, one a file."""

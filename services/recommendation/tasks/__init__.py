@@ -1,0 +1,1 @@
+"""The tasks of recommendation, one a file."""

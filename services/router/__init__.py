@@ -1,0 +1,1 @@
+"""The control plane: leases to snapshot to xDS."""

@@ -1,0 +1,1 @@
+"""The tasks of speech, one a file."""

@@ -1,0 +1,1 @@
+"""The tasks of translation, one a file."""

@@ -1,0 +1,1 @@
+"""The tasks of vision, one a file."""

@@ -1,0 +1,1 @@
+"""Makes the starter models from nothing, and measures them: `make starters`."""
