@@ -34,6 +34,13 @@ DOMAIN = "meshwork"
 DETAILS_KEY = "grpc-status-details-bin"
 
 
+_LONGEST = 1000  # characters; a status travels in headers, which gRPC bounds at 8 KB
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
 class MeshworkError(Exception):
     """Anything that Meshwork reports; `str(error)` says what to do.
 
@@ -62,7 +69,9 @@ class MeshworkError(Exception):
 
     def details(self) -> Iterator[message.Message]:
         """The google.rpc details of this error, ErrorInfo first."""
-        yield error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)
+        yield error_details_pb2.ErrorInfo(
+            reason=self.reason, domain=DOMAIN, metadata={k: _bounded(v) for k, v in self.metadata.items()}
+        )
         if self.retry_after_s is not None:
             delay = duration_pb2.Duration()
             delay.FromNanoseconds(max(0, int(self.retry_after_s * 1e9)))
@@ -70,7 +79,7 @@ class MeshworkError(Exception):
 
     def status(self) -> status_pb2.Status:
         """This error as the google.rpc.Status that travels in `grpc-status-details-bin`."""
-        status = status_pb2.Status(code=self.code.value[0], message=str(self))
+        status = status_pb2.Status(code=self.code.value[0], message=_bounded(str(self)))
         for detail in self.details():
             status.details.add().Pack(detail)
         return status
@@ -98,7 +107,9 @@ class InvalidArgument(MeshworkError):
         """As its base class's, and the thing that is wrong."""
         yield from super().details()
         if self.field:
-            violation = error_details_pb2.BadRequest.FieldViolation(field=self.field, description=self.remedy)
+            violation = error_details_pb2.BadRequest.FieldViolation(
+                field=self.field, description=_bounded(self.remedy)
+            )
             yield error_details_pb2.BadRequest(field_violations=[violation])
 
 
@@ -124,7 +135,7 @@ class NotFound(MeshworkError):
         yield from super().details()
         if self.kind:
             yield error_details_pb2.ResourceInfo(
-                resource_type=self.kind, resource_name=self.name, description=str(self)
+                resource_type=self.kind, resource_name=_bounded(self.name), description=_bounded(str(self))
             )
 
 

@@ -1,0 +1,148 @@
+"""Registers a servicer so that every call ends well: parsed, answered with its load, or failed richly.
+
+The methods are read from the service's descriptor. Bytes that do not parse are INVALID_ARGUMENT;
+a MeshworkError becomes its rich status; anything else becomes INTERNAL with an id that the log
+carries, and nothing of its text leaves the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NoReturn, Protocol
+
+import grpc
+from google.protobuf import descriptor, descriptor_pool, message, message_factory
+
+from meshwork.errors import DETAILS_KEY, Internal, InvalidArgument, MeshworkError
+
+log = logging.getLogger(__name__)
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+class Observer(Protocol):
+    """Is told of each call; gives the trailing metadata that each answer carries."""
+
+    def begins(self) -> None:
+        """A call came in."""
+
+    def ends(self, *, failed: bool) -> None:
+        """It was answered; `failed` if the server is to blame."""
+
+    def trailer(self) -> Metadata:
+        """Metadata to send behind the answer."""
+
+
+class Unobserved:
+    """Observes nothing."""
+
+    def begins(self) -> None:
+        """Does nothing."""
+
+    def ends(self, *, failed: bool) -> None:
+        """Does nothing."""
+
+    def trailer(self) -> Metadata:
+        """Nothing."""
+        return ()
+
+
+_OUR_FAULT = {
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
+
+def add_servicer(
+    server: grpc.aio.Server, full_name: str, servicer: object, observer: Observer | None = None
+) -> None:
+    """Lets `server` answer every method of the service `full_name` by `servicer`'s of that name."""
+    service = descriptor_pool.Default().FindServiceByName(full_name)
+    watching = observer or Unobserved()
+    handlers = {
+        method.name: _handler(method, getattr(servicer, method.name), watching) for method in service.methods
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(full_name, handlers),))
+
+
+def _handler(
+    method: descriptor.MethodDescriptor, behaviour: Callable[..., Any], observer: Observer
+) -> grpc.RpcMethodHandler[Any, Any]:
+    request_class = message_factory.GetMessageClass(method.input_type)
+
+    def parse(raw: bytes) -> message.Message:
+        try:
+            return request_class.FromString(raw)
+        except message.DecodeError as error:
+            raise InvalidArgument(
+                f"the request is not a {method.input_type.full_name} message: {error}",
+                reason="MALFORMED_MESSAGE",
+            ) from error
+
+    async def unary(raw: bytes, context: grpc.aio.ServicerContext[bytes, Any]) -> message.Message:
+        observer.begins()
+        failed = False
+        try:
+            answer: message.Message = await behaviour(parse(raw), context)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            known = as_meshwork_error(error, f"{method.full_name}")
+            failed = known.code in _OUR_FAULT
+            await abort(context, known, observer.trailer())
+        finally:
+            observer.ends(failed=failed)
+        context.set_trailing_metadata(observer.trailer())
+        return answer
+
+    async def stream(
+        raw: bytes, context: grpc.aio.ServicerContext[bytes, Any]
+    ) -> AsyncIterator[message.Message]:
+        observer.begins()
+        failed = False
+        try:
+            async for answer in behaviour(parse(raw), context):
+                yield answer
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except Exception as error:
+            known = as_meshwork_error(error, f"{method.full_name}")
+            failed = known.code in _OUR_FAULT
+            await abort(context, known, observer.trailer())
+        finally:
+            observer.ends(failed=failed)
+        context.set_trailing_metadata(observer.trailer())
+
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(stream, None, _serialize)
+    return grpc.unary_unary_rpc_method_handler(unary, None, _serialize)
+
+
+def _serialize(answer: message.Message) -> bytes:
+    return answer.SerializeToString()
+
+
+def as_meshwork_error(error: Exception, doing: str) -> MeshworkError:
+    """`error` itself if it is ours; otherwise an Internal whose id the log carries beside the cause."""
+    if isinstance(error, MeshworkError):
+        return error
+    identity = uuid.uuid4().hex[:12]
+    log.error("%s failed, error id %s", doing, identity, exc_info=error)
+    return Internal(
+        f"an internal error; the log of the replica has it under id {identity}", metadata={"id": identity}
+    )
+
+
+async def abort(
+    context: grpc.aio.ServicerContext[Any, Any], error: MeshworkError, trailer: Metadata = ()
+) -> NoReturn:
+    """Ends the call with `error` and its details."""
+    status = error.status()
+    details = (DETAILS_KEY, status.SerializeToString())
+    await context.abort(error.code, status.message, trailing_metadata=(details, *trailer))
+    raise AssertionError("abort returned")

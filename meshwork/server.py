@@ -1,0 +1,259 @@
+"""The process of a replica: load and warm up, lease, serve, drain, exit.
+
+::
+
+    STARTING --models ready--> READY --SIGTERM--> DRAINING --routers confirm--> finish in-flight work --> exit
+
+The lease is renewed all the while, by the replica alone; while Redis is away the replica serves on.
+A second signal exits at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from redis.asyncio import Redis
+
+import meshwork
+from meshwork.process import log_to_stderr, stop_on_signals, watch_parent
+from meshwork.router.v1 import router_pb2
+from meshwork.rpc import Metadata, add_servicer
+from meshwork.serving.card import CARD_FILE, STARTER
+from meshwork.serving.config import ConfigError, ReplicaConfig, host_name
+from meshwork.serving.load import ORCA_TRAILER, LoadMeter
+from meshwork.serving.models import ModelConfig, ModelTable
+from meshwork.state.connect import REDIS_AWAY, connect
+from meshwork.state.drains import Drains
+from meshwork.state.keys import Keys
+from meshwork.state.leases import LeaseBook
+
+log = logging.getLogger(__name__)
+
+DRAIN_CONFIRM_S = 3.0  # the longest to wait for the routers' word that no client's snapshot holds us
+EXIT_CONFIG, EXIT_NO_MODEL = 2, 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServiceSpec:
+    """What makes a folder of `services/` a service."""
+
+    name: str  # for example "vision"
+    full_name: str  # of the proto service, for example "meshwork.vision.v1.VisionService"
+    tasks: Mapping[str, str]  # card's task -> "module:Class", imported when a model needs it
+    servicer: str  # "module:Class", made with a ServiceContext
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceContext:
+    """What a servicer works with."""
+
+    models: ModelTable
+    redis: Redis
+    keys: Keys
+
+
+class _CallLoad:
+    """Feeds the load meter from calls and puts its report behind each answer."""
+
+    def __init__(self, load: LoadMeter) -> None:
+        self._load = load
+
+    def begins(self) -> None:
+        self._load.in_flight += 1
+
+    def ends(self, *, failed: bool) -> None:
+        self._load.in_flight -= 1
+        self._load.answered(failed=failed)
+
+    def trailer(self) -> Metadata:
+        return ((ORCA_TRAILER, self._load.report()),)
+
+
+def main(spec: ServiceSpec) -> None:
+    """Runs a replica of `spec` as the environment says; returns when it was told to stop."""
+    try:
+        config = ReplicaConfig.from_environment(os.environ, spec.name)
+    except ConfigError as error:
+        sys.exit(f"{spec.name}: {error}")
+    log_to_stderr(config.replica)
+    # Read by OpenMP when a task imports torch.
+    os.environ.setdefault("OMP_NUM_THREADS", str(config.cpu_threads))
+    sys.exit(asyncio.run(serve(spec, config)))
+
+
+async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
+    """Runs a replica until a signal, or its parent's end; gives the process's exit status."""
+    stop = stop_on_signals()
+    redis, keys = connect(config.redis_url), Keys(mesh=config.mesh)
+    load = LoadMeter()
+    changed = asyncio.Event()
+    models = ModelTable(
+        spec.name,
+        config.replica,
+        spec.tasks,
+        config.device,
+        load,
+        on_change=changed.set,
+        cpu_threads=max(2, os.cpu_count() or 1),
+    )
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", config.max_message_bytes),
+            ("grpc.max_send_message_length", config.max_message_bytes),
+            ("grpc.so_reuseport", 0),
+        ]
+    )
+    module, _, name = spec.servicer.partition(":")
+    servicer = getattr(importlib.import_module(module), name)(ServiceContext(models, redis, keys))
+    add_servicer(server, spec.full_name, servicer, _CallLoad(load))
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    reflection.enable_server_reflection(
+        (spec.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
+    port = server.add_insecure_port(config.listen)
+    await _set_health(checks, spec, health_pb2.HealthCheckResponse.NOT_SERVING)
+    await server.start()
+
+    replica = _replica(spec, config, port)
+    lease = _Lease(LeaseBook(redis, keys), replica, models, changed, config.lease_ttl_s)
+    background = [
+        asyncio.create_task(lease.run(), name="lease"),
+        asyncio.create_task(watch_parent(stop), name="parent"),
+    ]
+    try:
+        if not await _load_all(models, config.models or starters(spec.name), stop):
+            log.error("no model could be loaded, giving up")
+            return EXIT_NO_MODEL
+        if not stop.is_set():
+            lease.enter(router_pb2.REPLICA_STATE_READY)
+            await _set_health(checks, spec, health_pb2.HealthCheckResponse.SERVING)
+            log.info("ready on %s", replica.address)
+            await stop.wait()
+        log.info("draining, %d calls in flight", load.in_flight)
+        lease.enter(router_pb2.REPLICA_STATE_DRAINING)
+        await _set_health(checks, spec, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await _out_of_snapshots(Drains(redis, keys), config.replica)
+        await server.stop(config.drain_s)
+        return 0
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await lease.revoke()
+        await server.stop(None)
+        await models.close()
+        await redis.aclose()
+        log.info("stopped")
+
+
+def starters(service: str) -> tuple[ModelConfig, ...]:
+    """The starter models of `service`, by name."""
+    package = importlib.import_module(f"services.{service}")
+    folder = Path(str(package.__path__[0])) / "starters"
+    names = sorted(path.parent.name for path in folder.glob(f"*/{CARD_FILE}"))
+    return tuple(ModelConfig(source=f"{STARTER}{name}") for name in names)
+
+
+async def _load_all(models: ModelTable, configs: tuple[ModelConfig, ...], stop: asyncio.Event) -> bool:
+    """Loads the models one after another; true if one is ready, or if there is none to load."""
+    for config in configs:
+        if stop.is_set():
+            return True
+        await models.load(config)
+    ready = [model for model in models.describe() if model.state == router_pb2.MODEL_STATE_READY]
+    return bool(ready)
+
+
+async def _set_health(checks: health.aio.HealthServicer, spec: ServiceSpec, status: int) -> None:
+    for name in ("", spec.full_name):
+        await checks.set(name, status)
+
+
+async def _out_of_snapshots(drains: Drains, replica: str) -> None:
+    try:
+        if not await drains.confirmed(replica, DRAIN_CONFIRM_S):
+            log.warning("no router confirmed the drain within %g s, going on", DRAIN_CONFIRM_S)
+    except REDIS_AWAY:
+        # Nobody can be told: callers find out by GOAWAY and go elsewhere.
+        log.warning("Redis is away, draining without the routers' word")
+
+
+def _replica(spec: ServiceSpec, config: ReplicaConfig, port: int) -> router_pb2.Replica:
+    host = config.advertise or config.listen.rpartition(":")[0]
+    if host in ("0.0.0.0", "[::]"):  # noqa: S104 - compared, not bound
+        host = host_name()
+    replica = router_pb2.Replica(
+        name=config.replica,
+        service=spec.name,
+        address=f"{host}:{port}",
+        state=router_pb2.REPLICA_STATE_STARTING,
+        devices=sorted({config.device, *(model.device for model in config.models if model.device)}),
+        host=host_name(),
+        pid=os.getpid(),
+        release=meshwork.__version__,
+    )
+    replica.start_time.GetCurrentTime()
+    return replica
+
+
+class _Lease:
+    """Owns the replica's lease: renews it, and at once when something in it changed."""
+
+    def __init__(
+        self,
+        book: LeaseBook,
+        replica: router_pb2.Replica,
+        models: ModelTable,
+        changed: asyncio.Event,
+        ttl_s: float,
+    ) -> None:
+        self._book = book
+        self._replica = replica
+        self._models = models
+        self._changed = changed
+        self._ttl_s = ttl_s
+
+    def enter(self, state: router_pb2.ReplicaState.ValueType) -> None:
+        """Moves the replica to `state` and says so without delay."""
+        self._replica.state = state
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Renews until cancelled; while Redis is away it tries on."""
+        away = False
+        while True:
+            self._changed.clear()
+            del self._replica.models[:]
+            self._replica.models.extend(self._models.describe())
+            try:
+                await self._book.renew(self._replica, self._ttl_s)
+                if away:
+                    log.info("Redis is back, the lease is renewed")
+                away = False
+            except REDIS_AWAY as error:
+                if not away:
+                    log.warning("the lease can't be renewed, serving on: %s", error)
+                away = True
+            try:
+                async with asyncio.timeout(self._ttl_s / 3):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    async def revoke(self) -> None:
+        """Gives the lease up, if Redis can be reached."""
+        try:
+            await self._book.revoke(self._replica.name)
+        except REDIS_AWAY:
+            log.warning("Redis is away, the lease will lapse by itself")

@@ -1,0 +1,95 @@
+"""What a replica process is told by its environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Self
+
+from meshwork.serving.models import ModelConfig
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+REDIS_URL = "redis://127.0.0.1:6379"
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; says which setting and what would be right."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplicaConfig:
+    """How to run one replica; each field is the environment variable in its comment."""
+
+    redis_url: str = REDIS_URL  # MESHWORK_REDIS_URL: where leases and state are kept
+    mesh: str = "default"  # MESHWORK_MESH: meshes of different names share a Redis without meeting
+    replica: str = ""  # MESHWORK_REPLICA: unique name; "" makes one up
+    listen: str = "127.0.0.1:0"  # MESHWORK_LISTEN: host:port to serve on; port 0 takes a free one
+    advertise: str = ""  # MESHWORK_ADVERTISE: host at which others reach it; "" for the one it listens on
+    device: str = "cpu"  # MESHWORK_DEVICE: for models that name none, for example cuda:0
+    models: tuple[ModelConfig, ...] = field(default=())  # MESHWORK_MODELS: JSON list; empty for the starters
+    threads: int = 0  # MESHWORK_THREADS: CPU threads of one forward pass; 0 for half of the cores
+    max_message_bytes: int = MAX_MESSAGE_BYTES  # MESHWORK_MAX_MESSAGE_BYTES: largest request or answer
+    lease_ttl_s: float = 3.0  # MESHWORK_LEASE_TTL_S: how long a silent replica keeps its lease
+    drain_s: float = 15.0  # MESHWORK_DRAIN_S: the longest that work in flight may take at the end
+
+    def __post_init__(self) -> None:
+        host, _, port = self.listen.rpartition(":")
+        if not host or not port.isdecimal():
+            raise ConfigError(f"MESHWORK_LISTEN: should be host:port, not {self.listen!r}")
+        if self.threads < 0:
+            raise ConfigError(f"MESHWORK_THREADS: should be 0 or more, not {self.threads}")
+        if self.lease_ttl_s < 0.5:
+            raise ConfigError(f"MESHWORK_LEASE_TTL_S: should be at least 0.5, not {self.lease_ttl_s:g}")
+
+    @property
+    def cpu_threads(self) -> int:
+        """Threads of one forward pass on the CPU."""
+        return self.threads or max(1, (os.cpu_count() or 1) // 2)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], service: str) -> Self:
+        """Reads the settings for a replica of `service`.
+
+        Raises:
+            ConfigError: a variable can't be used.
+        """
+        given: dict[str, object] = {}
+        for name in cls.__dataclass_fields__:
+            variable = f"MESHWORK_{name.upper()}"
+            text = environment.get(variable)
+            if text is None:
+                continue
+            try:
+                given[name] = _parsed(name, text)
+            except (ValueError, TypeError) as error:
+                raise ConfigError(f"{variable}: cannot use {text!r}: {error}") from error
+        given.setdefault("replica", f"{service}-{secrets.token_hex(3)}")
+        return cls(**given)  # type: ignore[arg-type]
+
+    def to_environment(self) -> dict[str, str]:
+        """The variables from which `from_environment` makes this config again."""
+        variables: dict[str, str] = {}
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            text = json.dumps([asdict(model) for model in value]) if name == "models" else str(value)
+            variables[f"MESHWORK_{name.upper()}"] = text
+        return variables
+
+
+def _parsed(name: str, text: str) -> object:
+    if name == "models":
+        return tuple(ModelConfig(**entry) for entry in json.loads(text))
+    if name in ("threads", "max_message_bytes"):
+        return int(text)
+    if name in ("lease_ttl_s", "drain_s"):
+        return float(text)
+    return text
+
+
+def host_name() -> str:
+    """The name of this host for people."""
+    return socket.gethostname()
