@@ -1,0 +1,61 @@
+"""Every key and channel name that Meshwork uses in Redis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+def escape(part: str) -> str:
+    """`part` without a colon, one to one, so that text of users can't collide with another key."""
+    return part.replace("%", "%25").replace(":", "%3A")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Keys:
+    """Names of one mesh, all below `meshwork:MESH:`.
+
+    Attributes:
+        mesh: name of the mesh; meshes of different names share a Redis without meeting.
+    """
+
+    mesh: str = "default"
+
+    def name(self, *parts: str) -> str:
+        """The key of `parts`; different parts give different keys, whatever characters they hold."""
+        if not parts:
+            raise ValueError("a key needs at least one part")
+        return ":".join(("meshwork", escape(self.mesh), *map(escape, parts)))
+
+    @property
+    def leases(self) -> str:
+        """Hash: replica name -> its lease, a `meshwork.router.v1.Replica` as JSON."""
+        return self.name("leases")
+
+    @property
+    def lease_expiry(self) -> str:
+        """Sorted set: replica name by the time in ms (Redis's clock) at which its lease lapses."""
+        return self.name("lease_expiry")
+
+    @property
+    def lease_epoch(self) -> str:
+        """String: made with the first lease; another value means that Redis lost what it knew."""
+        return self.name("lease_epoch")
+
+    @property
+    def lease_changes(self) -> str:
+        """Channel: the name of each replica whose lease came, changed or went."""
+        return self.name("lease_changes")
+
+    @property
+    def desired(self) -> str:
+        """Hash: service name -> number of replicas asked for."""
+        return self.name("desired")
+
+    @property
+    def desired_changes(self) -> str:
+        """Channel: the name of each service whose desired number changed."""
+        return self.name("desired_changes")
+
+    def drained(self, replica: str) -> str:
+        """List: an element once no client's snapshot holds the draining `replica`."""
+        return self.name("drained", replica)

