@@ -1,7 +1,7 @@
 """Makes everything that is generated from `protos/`: run by `make generate`.
 
-Writes message and service classes with their types beside each other in the import path that the
-proto package names, and `meshwork/descriptors.binpb` (all files, imports and comments included)
+Writes message and service classes with their types, and the SDK's clients, in the import path that
+the proto package names, and `meshwork/descriptors.binpb` (all files, imports and comments included)
 for Envoy's transcoder, the CLI and the linter. `--check` fails when a file on disk is stale.
 """
 
@@ -17,6 +17,8 @@ import grpc_tools
 from google.api import annotations_pb2
 from grpc_tools import protoc
 
+from tools.generate_clients import write_clients
+
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 DESCRIPTORS = "meshwork/descriptors.binpb"
@@ -31,8 +33,13 @@ def generate(out: Path) -> None:
         Path(annotations_pb2.__file__).parents[2],
         Path(grpc_tools.__file__).parent / "_proto",
     ]
+    plugins = [
+        f"--plugin=protoc-gen-{name}={Path(sys.executable).with_name(f'protoc-gen-{name}')}"
+        for name in ("mypy", "mypy_grpc")
+    ]
     arguments = [
         "protoc",
+        *plugins,
         *(f"-I{include}" for include in includes),
         f"--python_out={out}",
         f"--mypy_out={out}",
@@ -44,6 +51,7 @@ def generate(out: Path) -> None:
     services = [file for file in files if "\nservice " in (PROTOS / file).read_text()]
     stubs = [
         "protoc",
+        *plugins,
         *(f"-I{include}" for include in includes),
         f"--grpc_python_out={out}",
         f"--mypy_grpc_out={out}",
@@ -52,6 +60,7 @@ def generate(out: Path) -> None:
     for command in (arguments, stubs):
         if protoc.main(command) != 0:
             sys.exit("protoc failed")
+    write_clients(out / DESCRIPTORS, out)
 
 
 def main() -> None:
@@ -74,7 +83,7 @@ def main() -> None:
         made = {str(name) for name in names}
         orphans = [
             str(path.relative_to(ROOT))
-            for path in ROOT.glob("meshwork/*/v1/*_pb2*")
+            for path in [*ROOT.glob("meshwork/*/v1/*_pb2*"), *ROOT.glob("meshwork/*/v1/*_client.py")]
             if str(path.relative_to(ROOT)) not in made
         ]
     if stale or orphans:

@@ -1,0 +1,182 @@
+"""Typed clients of `meshwork.nlp.v1`. Generated from meshwork/nlp/v1/nlp.proto; do not edit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+from meshwork import calls
+from meshwork.nlp.v1 import nlp_pb2 as pb
+
+
+class NlpClient(calls.SyncService):
+    """Reads text."""
+
+    FULL_NAME = "meshwork.nlp.v1.NlpService"
+
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        timeout_s: float | None = None,
+    ) -> pb.EmbedResponse:
+        """Turns texts into unit vectors whose dot product says how alike their meanings are.
+
+        Args:
+            texts: The texts to embed, 1 to 1024 of them, none empty.
+            model: The model: empty for the default, `name` for its live version, `name@version`
+                for that version.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.EmbedRequest(
+            texts=calls.texts(texts),
+            model=model,
+        )
+        return self._unary("Embed", request, pb.EmbedResponse, timeout_s)
+
+    def classify_text(
+        self,
+        text: str,
+        labels: str | Sequence[str],
+        *,
+        model: str = "",
+        timeout_s: float | None = None,
+    ) -> pb.ClassifyTextResponse:
+        """Sorts a text into labels that the caller makes up (zero-shot).
+
+        Args:
+            text: The text to sort, not empty.
+            labels: The labels to choose from, 2 to 256 different ones; short phrases work best.
+            model: The model: empty for the default, `name` for its live version, `name@version`
+                for that version.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.ClassifyTextRequest(
+            text=text,
+            labels=calls.texts(labels),
+            model=model,
+        )
+        return self._unary("ClassifyText", request, pb.ClassifyTextResponse, timeout_s)
+
+    def match_texts(
+        self,
+        query: str,
+        candidates: str | Sequence[str],
+        *,
+        model: str = "",
+        top_k: int = 0,
+        timeout_s: float | None = None,
+    ) -> pb.MatchTextsResponse:
+        """Orders candidate texts by how near their meaning is to the query's.
+
+        Args:
+            query: What to look for, not empty.
+            candidates: The texts to look through, 1 to 1024 of them, none empty.
+            model: The model: empty for the default, `name` for its live version, `name@version`
+                for that version.
+            top_k: The most matches to return, 0 or more. Unset or 0 means all of them.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.MatchTextsRequest(
+            query=query,
+            candidates=calls.texts(candidates),
+            model=model,
+            top_k=top_k,
+        )
+        return self._unary("MatchTexts", request, pb.MatchTextsResponse, timeout_s)
+
+
+class AsyncNlpClient(calls.AsyncService):
+    """Reads text."""
+
+    FULL_NAME = "meshwork.nlp.v1.NlpService"
+
+    async def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        timeout_s: float | None = None,
+    ) -> pb.EmbedResponse:
+        """Turns texts into unit vectors whose dot product says how alike their meanings are.
+
+        Args:
+            texts: The texts to embed, 1 to 1024 of them, none empty.
+            model: The model: empty for the default, `name` for its live version, `name@version`
+                for that version.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.EmbedRequest(
+            texts=calls.texts(texts),
+            model=model,
+        )
+        return await self._unary("Embed", request, pb.EmbedResponse, timeout_s)
+
+    async def classify_text(
+        self,
+        text: str,
+        labels: str | Sequence[str],
+        *,
+        model: str = "",
+        timeout_s: float | None = None,
+    ) -> pb.ClassifyTextResponse:
+        """Sorts a text into labels that the caller makes up (zero-shot).
+
+        Args:
+            text: The text to sort, not empty.
+            labels: The labels to choose from, 2 to 256 different ones; short phrases work best.
+            model: The model: empty for the default, `name` for its live version, `name@version`
+                for that version.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.ClassifyTextRequest(
+            text=text,
+            labels=calls.texts(labels),
+            model=model,
+        )
+        return await self._unary("ClassifyText", request, pb.ClassifyTextResponse, timeout_s)
+
+    async def match_texts(
+        self,
+        query: str,
+        candidates: str | Sequence[str],
+        *,
+        model: str = "",
+        top_k: int = 0,
+        timeout_s: float | None = None,
+    ) -> pb.MatchTextsResponse:
+        """Orders candidate texts by how near their meaning is to the query's.
+
+        Args:
+            query: What to look for, not empty.
+            candidates: The texts to look through, 1 to 1024 of them, none empty.
+            model: The model: empty for the default, `name` for its live version, `name@version`
+                for that version.
+            top_k: The most matches to return, 0 or more. Unset or 0 means all of them.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.MatchTextsRequest(
+            query=query,
+            candidates=calls.texts(candidates),
+            model=model,
+            top_k=top_k,
+        )
+        return await self._unary("MatchTexts", request, pb.MatchTextsResponse, timeout_s)
