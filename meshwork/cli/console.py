@@ -1,0 +1,99 @@
+"""What every command prints with: people get colour and tables, programs get JSON."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import rich_click as click
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.markup import escape
+
+from meshwork.client import DEFAULT_ADDRESS
+from meshwork.config import ConfigError
+from meshwork.errors import MeshworkError
+from meshwork.supervisor.home import Home, MeshRecord
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+address_option = click.option(
+    "--address",
+    envvar="MESHWORK_ADDRESS",
+    default="",
+    metavar="HOST:PORT",
+    help="The gateway. By default that of the mesh that runs here, else 127.0.0.1:8080.",
+)
+
+
+def print_json(value: Any) -> None:
+    """Prints plain data as JSON."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def as_data(message: Message) -> Any:
+    """A message as plain data, by the names that the proto gives its fields."""
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+def gateway_address(address: str) -> str:
+    """The address to call: the one given, else that of the mesh that runs here."""
+    if address:
+        return address
+    record = Home.from_environment().running()
+    return record.gateway if record else DEFAULT_ADDRESS
+
+
+def running_mesh() -> tuple[Home, MeshRecord]:
+    """The mesh that runs in MESHWORK_HOME.
+
+    Raises:
+        ClickException: none does.
+    """
+    home = Home.from_environment()
+    record = home.running()
+    if record is None:
+        raise click.ClickException(f"no mesh runs in {home.root}; start one with `meshwork up -d`")
+    return home, record
+
+
+def reports_errors(command: F) -> F:
+    """Makes a command end with a sentence and exit status 1 where it would end with our errors."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except MeshworkError as error:
+            if kwargs.get("as_json"):
+                print_json(
+                    {
+                        "error": {
+                            "code": error.code.name,
+                            "reason": error.reason,
+                            "message": str(error),
+                            "metadata": error.metadata,
+                        }
+                    }
+                )
+            else:
+                err.print(f"[bold red]{error.code.name}[/] {escape(str(error))}")
+                if error.retry_after_s is not None:
+                    err.print(f"Try again in {error.retry_after_s:.2g} s.")
+            raise SystemExit(1) from error
+        except ConfigError as error:
+            err.print(f"[bold red]The configuration can't be used[/]\n{escape(str(error))}")
+            raise SystemExit(2) from error
+        except BrokenPipeError:
+            # The reader of a pipe left; there is nobody to tell.
+            os._exit(0)
+
+    return wrapped  # type: ignore[return-value]

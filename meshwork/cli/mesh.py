@@ -1,0 +1,276 @@
+"""Running a mesh on this machine: up, down, status, scale, logs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import psutil
+import rich_click as click
+from rich.markup import escape
+
+from meshwork import client, config
+from meshwork.cli import start
+from meshwork.cli.console import (
+    as_data,
+    err,
+    json_option,
+    out,
+    print_json,
+    reports_errors,
+    running_mesh,
+)
+from meshwork.cli.tables import replicas_table, services_table
+from meshwork.errors import FailedPrecondition, MeshworkError
+from meshwork.process import stop_on_signals
+from meshwork.router.v1 import router_pb2
+from meshwork.state.connect import connect
+from meshwork.state.desired import Desired
+from meshwork.state.keys import Keys
+from meshwork.supervisor.home import Home, MeshRecord, alive
+from meshwork.supervisor.supervisor import Crash, Supervisor, end_leftovers, gateways
+
+STOP_S = 15.0
+
+
+def _counts(pairs: tuple[str, ...]) -> dict[str, int]:
+    counts = {}
+    for pair in pairs:
+        service, equals, count = pair.partition("=")
+        if not equals or not count.isdecimal():
+            raise click.UsageError(f"{pair!r}: should be SERVICE=COUNT, for example nlp=2")
+        counts[service] = int(count)
+    return counts
+
+
+@click.command()
+@click.option(
+    "-d", "--detach", is_flag=True, help="Return once every service is ready; run on in the background."
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="A mesh.yaml; see `meshwork config show`.",
+)
+@click.option(
+    "--redis", "redis_url", default="", metavar="URL", help="Keep state in this Redis, not in an own Valkey."
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the gateway.")
+@click.option(
+    "--replicas", multiple=True, metavar="SERVICE=N", help="Replicas of a service; may be given again."
+)
+@reports_errors
+def up(
+    detach: bool, config_file: Path | None, redis_url: str, port: int | None, replicas: tuple[str, ...]
+) -> None:
+    """Run the whole mesh on this machine.
+
+    Starts Valkey, the router with its gateway, and the services with their models. Ctrl-C stops
+    it all. MESHWORK_HOME (~/.meshwork) separates several meshes on one machine.
+
+    \b
+    Examples:
+      meshwork up
+      meshwork up -d --port 9000 --replicas nlp=2
+      meshwork up --config mesh.yaml --redis redis://10.0.0.5:6379
+    """
+    settings = config.read(config_file) if config_file else config.read()
+    settings = settings.with_replicas(_counts(replicas))
+    if port is not None:
+        settings = settings.with_port(port)
+    if redis_url:
+        settings = settings.with_redis(redis_url)
+    home = Home.from_environment()
+    raise SystemExit(asyncio.run(_up_detached(home, settings) if detach else _up(home, settings)))
+
+
+async def _up(home: Home, settings: config.MeshConfig) -> int:
+    stop = stop_on_signals()
+    run = asyncio.create_task(Supervisor(home, settings, on_crash=_show_crash).run(stop))
+    record = await start.until_ready(home, lambda: run.done() or stop.is_set())
+    if record is not None:
+        start.show_ready(record, await start.leases(record))
+        out.print("\nCtrl-C stops the mesh.")
+        waiting = asyncio.create_task(stop.wait())
+        await asyncio.wait([run, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+    if stop.is_set():
+        out.print("Stopping ...")
+    reason = await run
+    if reason:
+        err.print(f"[bold red]The mesh did not start:[/] {escape(reason)}")
+        return 1
+    out.print("The mesh has stopped.")
+    return 0
+
+
+def _show_crash(crash: Crash) -> None:
+    out.print(f"[bold red]{crash.name}[/] ended: {crash.how}; starting it again in {crash.again_s:g} s")
+    for line in crash.last_lines:
+        out.print(f"    {escape(line)}", style="dim")
+
+
+async def _up_detached(home: Home, settings: config.MeshConfig) -> int:
+    record = home.running()
+    if record is not None:
+        raise FailedPrecondition(
+            f"a mesh runs already in {home.root} (pid {record.pid}, gateway {record.gateway}): "
+            "see `meshwork status`, stop it with `meshwork down`"
+        )
+    home.make()
+    home.forget()
+    log = home.open_log("mesh")
+    begin = os.fstat(log).st_size
+    process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+        [sys.executable, "-P", "-m", "meshwork.supervisor"],
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write(config.to_json(settings))
+    process.stdin.close()
+    try:
+        ready = await start.until_ready(home, lambda: process.poll() is not None)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        process.terminate()
+        process.wait(STOP_S)
+        raise
+    if ready is None:
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        with home.log("mesh").open(encoding="utf-8", errors="replace") as file:
+            file.seek(begin)
+            reason = file.read().strip()
+        err.print(f"[bold red]The mesh did not start:[/] {escape(reason)}")
+        return 1
+    start.show_ready(ready, await start.leases(ready))
+    out.print("\nIt runs in the background: `meshwork status`, `meshwork logs`, `meshwork down`.")
+    return 0
+
+
+@click.command()
+@reports_errors
+def down() -> None:
+    """Stop the mesh that runs on this machine.
+
+    Replicas finish what they are doing first, within a few seconds.
+    """
+    home = Home.from_environment()
+    record = home.running()
+    if record is None:
+        end_leftovers(home)
+        home.forget()
+        out.print(f"No mesh runs in {home.root}.")
+        return
+    supervisor = psutil.Process(record.pid)
+    supervisor.terminate()
+    with out.status("stopping"):
+        deadline = time.monotonic() + STOP_S
+        while home.running() is not None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    if home.running() is not None:
+        raise FailedPrecondition(
+            f"the mesh (pid {record.pid}) did not stop within {STOP_S:g} s; see {home.log('mesh')}"
+        )
+    out.print("The mesh has stopped.")
+
+
+@click.command()
+@json_option
+@reports_errors
+def status(as_json: bool) -> None:
+    """Show the services, replicas and processes of the mesh that runs here.
+
+    The router is asked; if it does not answer, what this machine knows is shown.
+    """
+    home, record = running_mesh()
+    problem = ""
+    replicas: list[router_pb2.Replica] = []
+    try:
+        with client.connect(record.router, timeout_s=3) as mesh:
+            replicas = mesh.router.list_replicas()
+    except MeshworkError as error:
+        problem = f"the router does not answer ({error}); calls go on with what the gateway knows"
+    if as_json:
+        print_json(
+            {
+                "name": record.name,
+                "state": record.state,
+                "gateway": record.gateway,
+                "router": record.router,
+                "problem": problem,
+                "replicas": [as_data(replica) for replica in replicas],
+                "processes": [asdict(process) for process in record.processes],
+            }
+        )
+        return
+    out.print(
+        f"Mesh [bold]{record.name}[/] is {record.state}, gateway [bold]{record.gateway}[/], in {home.root}\n"
+    )
+    if problem:
+        err.print(f"[yellow]{escape(problem)}[/]")
+    out.print(services_table(start.wanted(record), replicas))
+    out.print()
+    out.print(replicas_table(replicas, record))
+    out.print(f"\nMemory in all: {_memory(home, record) / 1e9:.2f} GB", style="dim")
+
+
+def _memory(home: Home, record: MeshRecord) -> int:
+    """Resident memory of every process of the mesh, supervisor and gateway included, in bytes."""
+    found = [alive(process) for process in record.processes]
+    everyone = [psutil.Process(record.pid), *gateways(home), *(process for process in found if process)]
+    return sum(process.memory_info().rss for process in everyone)
+
+
+@click.command()
+@click.argument("counts", nargs=-1, required=True, metavar="SERVICE=N...")
+@click.option("--no-wait", is_flag=True, help="Return at once; do not wait until the replicas are ready.")
+@reports_errors
+def scale(counts: tuple[str, ...], no_wait: bool) -> None:
+    """Change the number of replicas on the running mesh.
+
+    \b
+    Examples:
+      meshwork scale vision=3
+      meshwork scale nlp=2 speech=0
+    """
+    _, record = running_mesh()
+    wanted = _counts(counts)
+    config.from_json(record.config).with_replicas(wanted)  # says which services there are
+    asyncio.run(_scale(record, wanted, wait=not no_wait))
+
+
+async def _scale(record: MeshRecord, wanted: dict[str, int], *, wait: bool) -> None:
+    redis = connect(record.redis_url)
+    try:
+        desired = Desired(redis, Keys(mesh=record.name))
+        for service, count in wanted.items():
+            await desired.set(service, count)
+    finally:
+        await redis.aclose()
+    deadline = time.monotonic() + 120
+    with out.status("scaling"):
+        while wait:
+            held = await start.leases(record)
+            ready = [r.service for r in held.values() if r.state == router_pb2.REPLICA_STATE_READY]
+            everyone = [r.service for r in held.values()]
+            if all(ready.count(s) == n and everyone.count(s) == n for s, n in wanted.items()):
+                break
+            if time.monotonic() > deadline:
+                raise FailedPrecondition("the replicas are not ready after 120 s; see `meshwork logs`")
+            await asyncio.sleep(start.POLL_S)
+    for service, count in wanted.items():
+        out.print(
+            f"{service}: {count} replica{'' if count == 1 else 's'}{' ready' if wait and count else ''}"
+        )

@@ -1,0 +1,112 @@
+"""Answers for people: any response message as text and tables, complete and readable."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from rich.markup import escape
+from rich.table import Table
+
+from meshwork.cli.console import err, out
+
+_SHOWN_NUMBERS = 6  # of a vector; --json prints all
+
+
+def save(answer: Any, field: str, path: Path | None) -> None:
+    """Writes a bytes field to a file (standard output for `-`) and takes it out of the answer."""
+    content: bytes = getattr(answer, field)
+    if path is None:
+        err.print(f"{field}: {len(content)} bytes; --output FILE keeps them", style="dim")
+    elif str(path) == "-":
+        sys.stdout.buffer.write(content)
+    else:
+        path.write_bytes(content)
+        err.print(f"wrote {path}, {len(content)} bytes")
+    answer.ClearField(field)
+
+
+def show(answer: Message | list[Message]) -> None:
+    """Prints an answer: its single values, then a table for each list, then who answered."""
+    if isinstance(answer, list):
+        _table(answer)
+        return
+    lists = []
+    fields: list[Any] = list(answer.DESCRIPTOR.fields)
+    for field in fields:
+        value = getattr(answer, field.name)
+        if field.name == "served_by":
+            continue
+        if field.is_repeated:
+            lists.append((field, list(value)))
+        elif field.message_type is None or answer.HasField(field.name):
+            text = _text(field, value)
+            if text:
+                out.print(f"[bold]{field.name.replace('_', ' ')}[/]  {escape(text)}")
+    for field, entries in lists:
+        if field.message_type is not None and entries:
+            _table(entries)
+        elif entries:
+            out.print(f"[bold]{field.name.replace('_', ' ')}[/]  {escape(', '.join(map(str, entries)))}")
+        else:
+            out.print(f"no {field.name.replace('_', ' ')}", style="dim")
+    if "served_by" in answer.DESCRIPTOR.fields_by_name:
+        _served_by(getattr(answer, "served_by"))  # noqa: B009 - not every message has it
+
+
+def _table(entries: list[Any]) -> None:
+    if not entries:
+        out.print("nothing", style="dim")
+        return
+    used = [
+        field
+        for field in entries[0].DESCRIPTOR.fields
+        if any(field in {known for known, _ in entry.ListFields()} for entry in entries)
+    ]
+    table = Table(*(field.name.replace("_", " ").upper() for field in used), box=None, pad_edge=False)
+    for entry in entries:
+        table.add_row(*(escape(_text(field, getattr(entry, field.name))) for field in used))
+    out.print(table)
+
+
+def _text(field: FieldDescriptor, value: Any) -> str:
+    if field.is_repeated:
+        parts = [_one(field, entry) for entry in value]
+        if field.cpp_type in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
+            shown = ", ".join(parts[:_SHOWN_NUMBERS])
+            more = ", ..." if len(parts) > _SHOWN_NUMBERS else ""
+            return f"[{shown}{more}] ({len(parts)} values)"
+        return ", ".join(parts)
+    return _one(field, value)
+
+
+def _one(field: FieldDescriptor, value: Any) -> str:
+    if field.enum_type is not None:
+        return str(field.enum_type.values_by_number[value].name).lower()
+    if field.cpp_type in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
+        return f"{value:.4f}"
+    if field.message_type is None:
+        return str(value)
+    name = field.message_type.full_name
+    if name == "google.protobuf.Duration":
+        return f"{value.ToTimedelta() / datetime.timedelta(seconds=1):.2f} s"
+    if name == "google.protobuf.Timestamp":
+        return str(value.ToDatetime(datetime.UTC).isoformat(timespec="seconds")) if value.ByteSize() else ""
+    return "  ".join(
+        f"{inner.name}={_text(inner, content)}"
+        for inner, content in value.ListFields()
+        if not (inner.is_repeated and inner.message_type is not None)
+    )
+
+
+def _served_by(served: Any) -> None:
+    out.print(
+        f"{served.model}@{served.version} on {served.replica}, "
+        f"queue {served.queue_time.ToNanoseconds() / 1e6:.1f} ms, "
+        f"compute {served.compute_time.ToNanoseconds() / 1e6:.1f} ms, batch {served.batch_size}",
+        style="dim",
+    )

@@ -1,0 +1,153 @@
+"""The tables that `up`, `status` and `models` show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from meshwork.router.v1 import router_pb2
+from meshwork.supervisor.home import MeshRecord
+
+COLOURS = {
+    "ready": "green",
+    "loading": "yellow",
+    "starting": "yellow",
+    "draining": "cyan",
+    "failed": "red",
+    "backoff": "red",
+}
+
+
+def state_text(state: str) -> Text:
+    """A state in its colour."""
+    return Text(state, style=COLOURS.get(state, ""))
+
+
+def replica_state(state: int) -> str:
+    """`REPLICA_STATE_READY` as `ready`."""
+    return router_pb2.ReplicaState.Name(state).removeprefix("REPLICA_STATE_").lower()  # type: ignore[arg-type]
+
+
+def model_state(state: int) -> str:
+    """`MODEL_STATE_READY` as `ready`."""
+    return router_pb2.ModelState.Name(state).removeprefix("MODEL_STATE_").lower()  # type: ignore[arg-type]
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
+
+
+def services_table(services: Mapping[str, int], replicas: Iterable[router_pb2.Replica]) -> Table:
+    """One row a model of each service: version, device, replicas that have it, state.
+
+    Args:
+        services: the replicas asked for, by service.
+        replicas: those that hold a lease.
+    """
+    table = Table("SERVICE", "MODEL", "VERSION", "DEVICE", "REPLICAS", "STATE", box=None, pad_edge=False)
+    held = list(replicas)
+    for service, wanted in services.items():
+        own = [replica for replica in held if replica.service == service]
+        models: dict[tuple[str, str], list[router_pb2.Model]] = {}
+        for replica in own:
+            for model in replica.models:
+                models.setdefault((model.name, model.version), []).append(model)
+        if not models:
+            table.add_row(
+                service, "", "", "", f"0/{wanted}", state_text("starting" if wanted else "scaled to 0")
+            )
+        for (name, version), found in models.items():
+            ready = sum(model.state == router_pb2.MODEL_STATE_READY for model in found)
+            failed = next((model.error for model in found if model.error), "")
+            state = "failed" if failed else "ready" if ready >= min(wanted, len(found)) else "loading"
+            cell = state_text(state)
+            if failed:
+                cell.append(f": {failed}")
+            table.add_row(service, name, version, found[0].device, f"{ready}/{wanted}", cell)
+    return table
+
+
+def replicas_table(replicas: Iterable[router_pb2.Replica], record: MeshRecord | None) -> Table:
+    """One row a replica, with its process where it runs on this machine."""
+    table = Table(
+        "SERVICE",
+        "REPLICA",
+        "STATE",
+        "MODELS",
+        "DEVICE",
+        "ADDRESS",
+        "PID",
+        "RESTARTS",
+        box=None,
+        pad_edge=False,
+    )
+    processes = {process.name: process for process in record.processes} if record else {}
+    listed = set()
+    for replica in replicas:
+        listed.add(replica.name)
+        process = processes.get(replica.name)
+        models = ", ".join(f"{model.name}@{model.version}" for model in replica.models)
+        table.add_row(
+            replica.service,
+            replica.name,
+            state_text(replica_state(replica.state)),
+            models,
+            ", ".join(replica.devices),
+            replica.address,
+            str(replica.pid),
+            str(process.restarts) if process else "",
+        )
+    for process in processes.values():
+        if process.name in listed:
+            continue
+        state = process.state if process.role != "replica" or process.state != "running" else "starting"
+        cell = state_text(state)
+        if process.last_exit and state == "backoff":
+            cell.append(f": {process.last_exit}")
+        table.add_row(
+            process.service or process.role,
+            process.name,
+            cell,
+            "",
+            "",
+            "",
+            str(process.pid or ""),
+            str(process.restarts),
+        )
+    return table
+
+
+def models_table(models: Iterable[router_pb2.ServedModel]) -> Table:
+    """One row a model, with its licence and its measured quality."""
+    table = Table(
+        "SERVICE",
+        "MODEL",
+        "METHODS",
+        "DEVICE",
+        "MEMORY",
+        "REPLICAS",
+        "LICENCE",
+        "QUALITY",
+        box=None,
+        pad_edge=False,
+    )
+    for served in models:
+        model = served.model
+        quality = "\n".join(f"{entry.metric} {entry.value:.4g} ({entry.dataset})" for entry in model.quality)
+        state = model_state(model.state)
+        name = f"{model.name}@{model.version}" if model.version else model.name
+        table.add_row(
+            model.service,
+            name if state == "ready" else f"{name} [{COLOURS.get(state, '')}]{state}[/]",
+            "\n".join(model.methods),
+            model.device,
+            size(model.memory_bytes),
+            str(len(served.replicas)),
+            model.licence,
+            escape(model.error or quality),
+        )
+    return table

@@ -1,0 +1,184 @@
+"""`mesh.yaml`: the mesh, said declaratively. Checked when read; errors name the file and the line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+DEFAULT_FILE = Path(__file__).with_name("mesh.yaml")
+
+_STRICT = ConfigDict(extra="forbid")
+HostPort = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+ServiceName = Literal["vision", "nlp", "speech", "translation", "recommendation"]
+Policy = Literal["weighted_round_robin", "least_request", "round_robin"]
+
+
+class ConfigError(ValueError):
+    """The file can't be used; each line of the text is `file:line: what is wrong`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class ModelEntry:
+    """A model that a service is to serve."""
+
+    source: Annotated[str, Field(min_length=1)]  # starter://NAME, or the path of a model directory
+    default: bool = False  # answers callers who name no model
+    device: str = ""  # "" for the service's
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class ServiceConfig:
+    """A service and how it runs."""
+
+    replicas: Annotated[int, Field(ge=0, le=1000)] = 1  # processes to run
+    device: Annotated[str, Field(min_length=1)] = "cpu"  # for models that name none
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0  # CPU threads of a forward pass; 0: half the cores
+    policy: Policy = "weighted_round_robin"  # how calls are spread over replicas
+    models: tuple[ModelEntry, ...] = ()  # empty for the service's starter models
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class GatewayConfig:
+    """The mesh's address."""
+
+    listen: HostPort = "127.0.0.1:8080"  # for clients
+    max_message_bytes: Annotated[int, Field(ge=1024, le=2**31 - 1)] = 64 * 1024 * 1024
+
+    @property
+    def port(self) -> int:
+        """The port that clients connect to."""
+        return int(self.listen.rpartition(":")[2])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class MeshConfig:
+    """All of `mesh.yaml`."""
+
+    name: Name = "default"  # meshes of different names may share one Redis
+    redis: str = ""  # URL; "" runs a Valkey inside
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)
+    services: dict[ServiceName, ServiceConfig] = field(default_factory=dict)
+
+    def with_port(self, port: int) -> MeshConfig:
+        """The same mesh with its gateway on another port."""
+        host = self.gateway.listen.rpartition(":")[0]
+        return replace(self, gateway=replace(self.gateway, listen=f"{host}:{port}"))
+
+    def with_redis(self, url: str) -> MeshConfig:
+        """The same mesh with its state in the Redis at `url`."""
+        return replace(self, redis=url)
+
+    def with_replicas(self, counts: Mapping[str, int]) -> MeshConfig:
+        """The same mesh with other numbers of replicas.
+
+        Raises:
+            ConfigError: a service is not in the mesh.
+        """
+        services = dict(self.services)
+        for name, count in counts.items():
+            known = next((service for service in services if service == name), None)
+            if known is None:
+                raise ConfigError(f"no service {name!r} in this mesh; it has: {', '.join(services)}")
+            services[known] = replace(services[known], replicas=count)
+        return replace(self, services=services)
+
+
+_ADAPTER = TypeAdapter(MeshConfig)
+
+
+def read(path: Path = DEFAULT_FILE) -> MeshConfig:
+    """Reads and checks a mesh file.
+
+    Raises:
+        ConfigError: the file can't be read or says something that a mesh can't be.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "is not YAML"
+        raise ConfigError(f"{path}{line}: {problem}") from error
+    content = {} if content is None else content
+    if isinstance(content, dict) and "services" not in content and path != DEFAULT_FILE:
+        content["services"] = yaml.safe_load(DEFAULT_FILE.read_text(encoding="utf-8"))["services"]
+    try:
+        config = _ADAPTER.validate_python(content)
+    except ValidationError as error:
+        problems = [
+            f"{path}:{_line(tree, entry['loc'])}: {_where(entry['loc'])}{_what(entry)}"
+            for entry in error.errors()
+        ]
+        raise ConfigError("\n".join(problems)) from error
+    return replace(
+        config,
+        services={
+            name: replace(service, models=tuple(_resolved(model, path) for model in service.models))
+            for name, service in config.services.items()
+        },
+    )
+
+
+def to_json(config: MeshConfig) -> str:
+    """The whole configuration, defaults filled in, as JSON that `from_json` reads."""
+    return _ADAPTER.dump_json(config, indent=2).decode()
+
+
+def to_yaml(config: MeshConfig) -> str:
+    """The whole configuration, defaults filled in, as a mesh file that `read` reads."""
+    return yaml.safe_dump(_ADAPTER.dump_python(config, mode="json"), sort_keys=False)
+
+
+def from_json(text: str) -> MeshConfig:
+    """What `to_json` wrote."""
+    return _ADAPTER.validate_json(text)
+
+
+def _resolved(model: ModelEntry, file: Path) -> ModelEntry:
+    """A relative path in a mesh file is relative to the file."""
+    if "://" in model.source:
+        return model
+    return replace(model, source=str(file.resolve().parent / Path(model.source).expanduser()))
+
+
+def _line(node: Any, location: tuple[int | str, ...]) -> int:
+    """The line of the entry at `location`, or of the nearest one around it that exists."""
+    line = node.start_mark.line + 1 if node is not None else 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            pair = next((pair for pair in node.value if pair[0].value == str(part)), None)
+            if pair is None:
+                continue  # pydantic's own marks, such as "[key]"
+            line = pair[0].start_mark.line + 1
+            node = pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        if part == "[key]":
+            continue
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return f"{text}: " if text else ""
+
+
+def _what(entry: Any) -> str:
+    if entry["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return "no such setting; `meshwork config show` prints those there are"
+    return f"{entry['msg'][0].lower()}{entry['msg'][1:]}, not {entry['input']!r}"

