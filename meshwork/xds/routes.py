@@ -7,7 +7,7 @@ is the only one, and a stream without one stays open.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -119,7 +119,7 @@ def _route(spec: RouteSpec) -> Route:
     return Route(name=spec.name, match=_match(spec), route=action)
 
 
-def routes(name: str, specs: Sequence[RouteSpec], per_filter: dict[str, Any] | None = None) -> Resource:
+def routes(name: str, specs: Sequence[RouteSpec], per_filter: Mapping[str, Any] | None = None) -> Resource:
     """The routes `name`: the first that matches is taken.
 
     Args:

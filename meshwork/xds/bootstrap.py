@@ -1,0 +1,79 @@
+"""What Envoy reads when it starts: who it is, and where its discovery service is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from meshwork.xds.resources import split_address
+
+DISCOVERY_CLUSTER = "discovery"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bootstrap:
+    """The bootstrap of one Envoy.
+
+    Attributes:
+        node: its name, in logs of the discovery service.
+        cluster: name of the group of Envoys that it belongs to.
+        discovery: `host:port` of each server of the discovery service; names are resolved.
+        admin_socket: path of the Unix socket of its admin interface.
+    """
+
+    node: str
+    cluster: str
+    discovery: Sequence[str]
+    admin_socket: str
+
+    def to_json(self) -> str:
+        """The bootstrap as the JSON that Envoy reads; the same values give the same text."""
+        return json.dumps(self._config(), indent=1, sort_keys=True)
+
+    def _config(self) -> dict[str, object]:
+        ads = {
+            "api_type": "GRPC",
+            "transport_api_version": "V3",
+            "set_node_on_first_message_only": True,
+            "grpc_services": [
+                {
+                    "envoy_grpc": {"cluster_name": DISCOVERY_CLUSTER},
+                    # A discovery service that restarts is found again soon.
+                    "retry_policy": {"retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}},
+                }
+            ],
+        }
+        source = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
+        return {
+            "node": {"id": self.node, "cluster": self.cluster},
+            "admin": {"address": {"pipe": {"path": self.admin_socket, "mode": 0o600}}},
+            "dynamic_resources": {"ads_config": ads, "cds_config": source, "lds_config": source},
+            "static_resources": {"clusters": [self._discovery_cluster()]},
+        }
+
+    def _discovery_cluster(self) -> dict[str, object]:
+        hosts = []
+        for address in self.discovery:
+            host, port = split_address(address)
+            socket = {"socket_address": {"address": host, "port_value": port}}
+            hosts.append({"endpoint": {"address": socket}})
+        http2 = {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {
+                # A server that vanished without a word must not hold the stream for ever.
+                "http2_protocol_options": {"connection_keepalive": {"interval": "5s", "timeout": "5s"}}
+            },
+        }
+        return {
+            "name": DISCOVERY_CLUSTER,
+            "type": "STRICT_DNS",
+            "connect_timeout": "1s",
+            "load_assignment": {
+                "cluster_name": DISCOVERY_CLUSTER,
+                "endpoints": [{"lb_endpoints": hosts}],
+            },
+            "typed_extension_protocol_options": {
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2
+            },
+        }

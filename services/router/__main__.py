@@ -1,0 +1,96 @@
+"""`python -m services.router`: runs a router, and its gateway where it has one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+
+from meshwork.process import log_to_stderr, stop_on_signals, watch_parent
+from meshwork.state.connect import connect
+from meshwork.xds.snapshot import LISTENER
+from services.router import envoy
+from services.router.config import ConfigError, RouterConfig
+from services.router.planner import GATEWAY
+from services.router.router import Router
+
+log = logging.getLogger(__name__)
+
+EXIT_FAILED, EXIT_CONFIG = 1, 2
+
+
+async def serve(config: RouterConfig) -> int:
+    """Runs a router until it is told to stop; gives the process's exit status."""
+    stop = stop_on_signals()
+    redis = connect(config.redis_url)
+    router = Router(config, redis)
+    try:
+        server = await router.serve()
+    except RuntimeError as error:
+        log.error("can't listen on %s: %s", config.router_listen, error)
+        return EXIT_FAILED
+    tasks = [asyncio.create_task(router.run(), name="router")]
+    if config.gateway_listen:
+        supervisor = envoy.Supervisor(
+            binary=envoy.binary(),
+            folder=config.folder,
+            node=f"gateway/{config.mesh}",
+            cluster=GATEWAY,
+            discovery=config.discovery,
+            concurrency=config.gateway_threads,
+        )
+        tasks.append(asyncio.create_task(supervisor.run(), name="envoy"))
+        tasks.append(asyncio.create_task(_say_when_ready(router, supervisor, config), name="ready"))
+    else:
+        _say_ready(f"router ready on {config.router_listen}")
+    background = asyncio.create_task(watch_parent(stop), name="parent")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    done, _ = await asyncio.wait([stopping, *tasks[:2]], return_when=asyncio.FIRST_COMPLETED)
+    status = 0
+    for task in done - {stopping}:
+        log.error("the task %s ended, stopping", task.get_name(), exc_info=task.exception())
+        status = EXIT_FAILED
+    for task in (*tasks, background, stopping):
+        task.cancel()
+    await asyncio.gather(*tasks, background, stopping, return_exceptions=True)
+    await server.stop(0.5)
+    await redis.aclose()
+    return status
+
+
+async def _say_when_ready(router: Router, supervisor: envoy.Supervisor, config: RouterConfig) -> None:
+    """Says it once Envoy has taken the gateway's listener and serves."""
+    told: str | None = None
+    while True:
+        for client in router.ads.clients:
+            refused = client.rejections().get(LISTENER)
+            if refused and refused != told:
+                told = refused
+                log.error("the gateway can't listen on %s: %s", config.gateway_listen, refused)
+        taken = any(client.node.cluster == GATEWAY and client.generation for client in router.ads.clients)
+        if taken and not told and await envoy.ready(supervisor.admin_socket):
+            _say_ready(f"router ready on {config.router_listen}, gateway on {config.gateway_listen}")
+            return
+        await asyncio.sleep(0.05)
+
+
+def _say_ready(text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(text, flush=True)  # noqa: T201 - the one line that whoever started us waits for
+
+
+def main() -> None:
+    """Runs a router as the environment says."""
+    try:
+        config = RouterConfig.from_environment(os.environ)
+    except ConfigError as error:
+        print(f"router: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_CONFIG)
+    log_to_stderr("router")
+    sys.exit(asyncio.run(serve(config)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What the router process is told by its environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from meshwork.xds.resources import split_address
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+# Envoy counts buffers in 32 bits, and JSON needs a third more than the message.
+LARGEST_MESSAGE_BYTES = 1 << 30
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; says which setting and what would be right."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RouterConfig:
+    """How to run a router; each field is the environment variable in its comment."""
+
+    redis_url: str = "redis://127.0.0.1:6379"  # MESHWORK_REDIS_URL: where leases are
+    mesh: str = "default"  # MESHWORK_MESH: meshes of different names share a Redis without meeting
+    router_listen: str = "127.0.0.1:9000"  # MESHWORK_ROUTER_LISTEN: host:port of discovery and RouterService
+    routers: tuple[str, ...] = ()  # MESHWORK_ROUTERS: host:port of every router, by comma; this one if empty
+    gateway_listen: str = ""  # MESHWORK_GATEWAY_LISTEN: host:port of the gateway; empty for none
+    gateway_threads: int = 2  # MESHWORK_GATEWAY_THREADS: worker threads of the gateway
+    cors_origins: str = ""  # MESHWORK_CORS_ORIGINS: regular expression of origins; empty for this machine's
+    run_dir: str = "."  # MESHWORK_RUN_DIR: for the gateway's files
+    max_message_bytes: int = MAX_MESSAGE_BYTES  # MESHWORK_MAX_MESSAGE_BYTES: largest request message
+
+    def __post_init__(self) -> None:
+        addresses = {"MESHWORK_ROUTER_LISTEN": [self.router_listen], "MESHWORK_ROUTERS": list(self.routers)}
+        if self.gateway_listen:
+            addresses["MESHWORK_GATEWAY_LISTEN"] = [self.gateway_listen]
+        for variable, values in addresses.items():
+            for value in values:
+                try:
+                    split_address(value)
+                except ValueError as error:
+                    raise ConfigError(
+                        f"{variable}: should be host:port, for example 127.0.0.1:8080: {error}"
+                    ) from None
+        if not 1024 <= self.max_message_bytes <= LARGEST_MESSAGE_BYTES:
+            raise ConfigError(
+                f"MESHWORK_MAX_MESSAGE_BYTES: should be from 1024 to {LARGEST_MESSAGE_BYTES}, "
+                f"not {self.max_message_bytes}"
+            )
+        if self.gateway_threads < 1:
+            raise ConfigError(f"MESHWORK_GATEWAY_THREADS: should be at least 1, not {self.gateway_threads}")
+        try:
+            re.compile(self.cors_origins)
+        except re.error as error:
+            raise ConfigError(f"MESHWORK_CORS_ORIGINS: is not a regular expression: {error}") from None
+
+    @property
+    def discovery(self) -> tuple[str, ...]:
+        """Where Envoy and gRPC clients reach the routers."""
+        if self.routers:
+            return self.routers
+        host, port = split_address(self.router_listen)
+        if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+            host = "127.0.0.1"
+        return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}",)
+
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return Path(self.run_dir).resolve()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Reads the settings.
+
+        Raises:
+            ConfigError: a variable can't be used.
+        """
+        given: dict[str, object] = {}
+        for name in cls.__dataclass_fields__:
+            variable = f"MESHWORK_{name.upper()}"
+            text = environment.get(variable)
+            if text is None:
+                continue
+            if name in ("max_message_bytes", "gateway_threads"):
+                if not text.isdecimal():
+                    raise ConfigError(f"{variable}: should be a whole number, not {text!r}")
+                given[name] = int(text)
+            elif name == "routers":
+                given[name] = tuple(part.strip() for part in text.split(",") if part.strip())
+            else:
+                given[name] = text
+        return cls(**given)  # type: ignore[arg-type]

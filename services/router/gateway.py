@@ -1,0 +1,227 @@
+"""The gateway's listener: gRPC, gRPC-Web and REST/JSON on one port, routed by the model in the body.
+
+Filters in order: CORS; gRPC-Web to gRPC; REST to gRPC by `google.api.http`; extraction of the
+request's `model` field into metadata; Lua, which puts it into the routing header (whatever the
+caller had put there is dropped) and ends early what is too large; the router.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import betterproto2
+from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLogFilter,
+    ComparisonFilter,
+    ComparisonFilterOp,
+    StatusCodeFilter,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    Http2ProtocolOptions,
+    RuntimeUInt32,
+)
+from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
+from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import Cors, CorsPolicy
+from envoy_data_plane.envoy.extensions.filters.http.grpc_field_extraction.v3 import (
+    FieldExtractions,
+    GrpcFieldExtractionConfig,
+    RequestFieldValueDisposition,
+)
+from envoy_data_plane.envoy.extensions.filters.http.grpc_json_transcoder.v3 import (
+    GrpcJsonTranscoder,
+    GrpcJsonTranscoderPrintOptions,
+    GrpcJsonTranscoderRequestValidationOptions,
+)
+from envoy_data_plane.envoy.extensions.filters.http.grpc_web.v3 import GrpcWeb
+from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+    HttpConnectionManagerServerHeaderTransformation,
+    HttpFilter,
+    LocalReplyConfig,
+    Rds,
+    ResponseMapper,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
+from envoy_data_plane.google.protobuf import Any
+
+from meshwork.errors import TooLarge
+from meshwork.xds.resources import from_ads, socket_address
+from meshwork.xds.routes import router_filter
+from meshwork.xds.snapshot import Resource
+from services.router.contract import MODEL_FIELD, Service
+from services.router.planner import GATEWAY, MODEL_HEADER
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GatewaySettings:
+    """How the gateway listens.
+
+    Attributes:
+        listen: `host:port`.
+        max_message_bytes: the largest request message; a larger one is RESOURCE_EXHAUSTED.
+        cors_origins: regular expression of the origins whose web pages may call; the default lets
+            pages that this machine serves.
+    """
+
+    listen: str
+    max_message_bytes: int = 64 * 1024 * 1024
+    cors_origins: str = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+
+
+# %s: header, field. The value becomes a header, so what may not stand in one is percent-encoded,
+# as services.router.planner.header_value does.
+_LUA = """
+local HEADER, FIELD = "%s", "%s"
+local function encode(c) return string.format("%%%%%%02X", string.byte(c)) end
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local had = headers:get(HEADER) ~= nil
+  if had then headers:remove(HEADER) end
+  local found = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.grpc_field_extraction")
+  local value = found and found[FIELD]
+  if type(value) == "table" then value = value[1] end
+  if type(value) == "string" and value ~= "" then
+    headers:add(HEADER, string.sub(string.gsub(value, "[^%%w%%-%%._~@/+]", encode), 1, 256))
+  elseif not had then
+    return
+  end
+  handle:clearRouteCache()
+end
+"""
+
+
+def _filter(name: str, config: betterproto2.Message) -> HttpFilter:
+    return HttpFilter(name=f"envoy.filters.http.{name}", typed_config=Any.pack(config))
+
+
+def _transcoder(
+    settings: GatewaySettings, services: Iterable[Service], descriptors: bytes
+) -> GrpcJsonTranscoder:
+    return GrpcJsonTranscoder(
+        proto_descriptor_bin=descriptors,
+        services=[service.full_name for service in services],
+        convert_grpc_status=True,
+        # What is 0 or empty is an answer too: a reader of JSON should not have to know the schema.
+        print_options=GrpcJsonTranscoderPrintOptions(
+            add_whitespace=True, always_print_primitive_fields=True, preserve_proto_field_names=False
+        ),
+        request_validation_options=GrpcJsonTranscoderRequestValidationOptions(
+            reject_unknown_query_parameters=True, reject_binding_body_field_collisions=True
+        ),
+        # Base64 takes four characters for three bytes.
+        max_request_body_size=settings.max_message_bytes * 4 // 3 + 65536,
+        max_response_body_size=settings.max_message_bytes * 4,
+    )
+
+
+def _extraction(services: Iterable[Service], descriptors: bytes) -> GrpcFieldExtractionConfig:
+    wanted = FieldExtractions(request_field_extractions={MODEL_FIELD: RequestFieldValueDisposition()})
+    methods = {
+        f"{service.full_name}.{method.name}": wanted
+        for service in services
+        for method in service.methods.values()
+        if method.takes_model
+    }
+    return GrpcFieldExtractionConfig(
+        descriptor_set=DataSource(inline_bytes=descriptors), extractions_by_method=methods
+    )
+
+
+def cors(settings: GatewaySettings) -> dict[str, Any]:
+    """The per-route configuration of the CORS filter."""
+    policy = CorsPolicy(
+        allow_origin_string_match=[StringMatcher(safe_regex=RegexMatcher(regex=settings.cors_origins))],
+        allow_methods="GET, POST, OPTIONS",
+        allow_headers="content-type, x-grpc-web, x-user-agent, grpc-timeout, traceparent, tracestate",
+        expose_headers="grpc-status, grpc-message, grpc-status-details-bin",
+        max_age="86400",
+    )
+    return {"envoy.filters.http.cors": Any.pack(policy)}
+
+
+def _status_is(code: int) -> AccessLogFilter:
+    comparison = ComparisonFilter(
+        op=ComparisonFilterOp.EQ, value=RuntimeUInt32(default_value=code, runtime_key=f"unused.{code}")
+    )
+    return AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=comparison))
+
+
+def _header(name: str, value: str) -> HeaderValueOption:
+    return HeaderValueOption(
+        header=HeaderValue(key=name, value=value),
+        append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+
+
+def _local_replies(settings: GatewaySettings) -> LocalReplyConfig:
+    limit = settings.max_message_bytes
+    too_large = TooLarge(
+        f"the message is larger than the {limit} bytes that this mesh takes",
+        metadata={"limit_bytes": str(limit)},
+    )
+    details = base64.b64encode(too_large.status().SerializeToString()).decode().rstrip("=")
+    return LocalReplyConfig(
+        mappers=[
+            ResponseMapper(
+                filter=_status_is(413),
+                body=DataSource(inline_string=str(too_large)),
+                headers_to_add=[
+                    _header("grpc-status", "8"),
+                    _header("grpc-message", str(too_large)),
+                    _header("grpc-status-details-bin", details),
+                ],
+            ),
+        ],
+    )
+
+
+def gateway_listener(settings: GatewaySettings, services: Iterable[Service], descriptors: bytes) -> Resource:
+    """The listener: `services` with their REST mappings, as `descriptors` says."""
+    services = tuple(services)
+    filters = [
+        _filter("cors", Cors()),
+        _filter("grpc_web", GrpcWeb()),
+        _filter("grpc_json_transcoder", _transcoder(settings, services, descriptors)),
+        _filter("grpc_field_extraction", _extraction(services, descriptors)),
+        _filter("lua", Lua(default_source_code=DataSource(inline_string=_LUA % (MODEL_HEADER, MODEL_FIELD)))),
+        router_filter(),
+    ]
+    manager = HttpConnectionManager(
+        stat_prefix=GATEWAY,
+        rds=Rds(config_source=from_ads(), route_config_name=GATEWAY),
+        http_filters=filters,
+        http2_protocol_options=Http2ProtocolOptions(max_concurrent_streams=1000),
+        use_remote_address=True,
+        # A stream may be silent for as long as its caller waits; only headers must come soon.
+        stream_idle_timeout=timedelta(0),
+        request_headers_timeout=timedelta(seconds=10),
+        server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
+        local_reply_config=_local_replies(settings),
+        generate_request_id=True,
+    )
+    listener = Listener(
+        name=GATEWAY,
+        address=socket_address(settings.listen),
+        filter_chains=[
+            FilterChain(
+                filters=[
+                    Filter(
+                        name="envoy.filters.network.http_connection_manager", typed_config=Any.pack(manager)
+                    )
+                ]
+            )
+        ],
+        # Filters hold a message whole, so this is also the largest one.
+        per_connection_buffer_limit_bytes=settings.max_message_bytes + 65536,
+        # Two gateways on one port would share its connections unnoticed.
+        enable_reuse_port=False,
+    )
+    return Resource(GATEWAY, bytes(listener))

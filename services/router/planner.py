@@ -1,0 +1,223 @@
+"""From what replicas say of themselves to what Envoy and gRPC clients are told: a pure function.
+
+::
+
+    lease READY with model version READY  ->  endpoint of the cluster SERVICE/MODEL@VERSION
+    no `x-meshwork-model`                 ->  the default model of the method
+    `x-meshwork-model: MODEL`             ->  its highest version
+    `x-meshwork-model: MODEL@VERSION`     ->  that version
+    anything else of a service            ->  the router itself, which says what there is
+
+Leases and settings that are the same give a snapshot of the same version, in every router.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from envoy_data_plane.google.protobuf import Any as Packed
+
+from meshwork.router.v1 import router_pb2
+from meshwork.xds.resources import cluster, endpoints, split_address
+from meshwork.xds.routes import Retry, RouteSpec, api_listener, routes
+from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Snapshot
+from services.router.contract import Service
+
+MODEL_HEADER = "x-meshwork-model"
+ROUTER = "router"
+GATEWAY = "gateway"
+# Served by the router for all of the mesh.
+_COMMON = (
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+)
+_UNKNOWN_PATH = (
+    '{"code": 5, "message": "no such path; the paths of the mesh begin with /v1/, see GET /v1/services"}'
+)
+
+
+def header_value(model: str) -> str:
+    """`model` as it stands in the header: what may not stand in one, percent-encoded; cut at 256."""
+    return quote(model, safe="-._~@/+")[:256]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanSettings:
+    """What the plan needs to know besides the leases.
+
+    Attributes:
+        services: the contract.
+        routers: `host:port` of the routers that answer what no replica can.
+        gateway: the gateway's listener, or None if there is no gateway.
+        gateway_filters: configuration of the gateway's HTTP filters, by name, for all routes.
+    """
+
+    services: Mapping[str, Service]
+    routers: tuple[str, ...]
+    gateway: Resource | None = None
+    gateway_filters: Mapping[str, Packed] | None = None
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class ModelVersion:
+    """A version of a model of a service."""
+
+    service: str
+    model: str
+    version: str
+
+    @property
+    def name(self) -> str:
+        """As callers name it."""
+        return f"{self.model}@{self.version}"
+
+    @property
+    def cluster(self) -> str:
+        """The cluster of the replicas that have it ready."""
+        return f"{self.service}/{self.name}"
+
+
+def newest(versions: Iterable[str]) -> str:
+    """The highest version: numbers in it compare as numbers, so 10 is above 9."""
+
+    def parts(version: str) -> list[tuple[int, int, str]]:
+        pieces = re.findall(r"\d+|\D+", version)
+        return [(1, int(piece), "") if piece.isdecimal() else (0, 0, piece) for piece in pieces]
+
+    return max(versions, key=lambda version: (parts(version), version))
+
+
+def serving(replicas: Iterable[router_pb2.Replica]) -> dict[ModelVersion, list[router_pb2.Replica]]:
+    """Which replicas, by name, take calls for which model version."""
+    table: dict[ModelVersion, list[router_pb2.Replica]] = defaultdict(list)
+    for replica in sorted(replicas, key=lambda replica: replica.name):
+        if replica.state != router_pb2.REPLICA_STATE_READY:
+            continue
+        for model in replica.models:
+            if model.state == router_pb2.MODEL_STATE_READY:
+                table[ModelVersion(replica.service, model.name, model.version)].append(replica)
+    return dict(sorted(table.items()))
+
+
+def live_versions(table: Mapping[ModelVersion, object], service: str) -> dict[str, ModelVersion]:
+    """By model of `service`, the version that callers get who name none."""
+    versions: dict[str, list[str]] = defaultdict(list)
+    for each in table:
+        if each.service == service:
+            versions[each.model].append(each.version)
+    return {model: ModelVersion(service, model, newest(known)) for model, known in versions.items()}
+
+
+def default_models(
+    table: Mapping[ModelVersion, list[router_pb2.Replica]], service: str
+) -> dict[str, ModelVersion]:
+    """By method of `service`, what callers get who name no model: what most replicas call the default."""
+    live = live_versions(table, service)
+    votes: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for each, replicas in table.items():
+        if each != live.get(each.model) or each.service != service:
+            continue
+        for replica in replicas:
+            for model in replica.models:
+                if (model.name, model.version) == (each.model, each.version):
+                    for method in model.default_methods:
+                        votes[method][each.model] += 1
+    return {
+        method: live[min(counts, key=lambda model: (-counts[model], model))]
+        for method, counts in votes.items()
+    }
+
+
+def plan(
+    replicas: Iterable[router_pb2.Replica], settings: PlanSettings, *, complete: bool = True
+) -> Snapshot:
+    """The snapshot for these leases."""
+    table = serving(_reachable(replicas))
+    clusters = {each.cluster: tuple(replica.address for replica in at) for each, at in table.items()}
+    clusters[ROUTER] = settings.routers
+    by_service = {
+        service.name: list(_service_routes(service, table))
+        for service in settings.services.values()
+        if service.domain
+    }
+    at_router = list(_router_routes(settings.services.values()))
+    by_name = {**by_service, ROUTER: at_router}
+    listeners = [api_listener(name) for name in by_name]
+    tables = [routes(name, specs) for name, specs in by_name.items()]
+    if settings.gateway is not None:
+        listeners.append(settings.gateway)
+        everything = [spec for specs in by_service.values() for spec in specs] + at_router
+        tables.append(routes(GATEWAY, [*everything, *_edge_routes()], settings.gateway_filters))
+    return Snapshot(
+        {
+            CLUSTER: [cluster(name) for name in clusters],
+            ENDPOINTS: [endpoints(name, addresses) for name, addresses in clusters.items()],
+            LISTENER: listeners,
+            ROUTES: tables,
+        },
+        complete=complete,
+    )
+
+
+def _reachable(replicas: Iterable[router_pb2.Replica]) -> Iterator[router_pb2.Replica]:
+    for replica in replicas:
+        try:
+            split_address(replica.address)
+        except ValueError:
+            continue  # one replica's nonsense must not cost the others their snapshot
+        yield replica
+
+
+def _service_routes(
+    service: Service, table: Mapping[ModelVersion, list[router_pb2.Replica]]
+) -> Iterator[RouteSpec]:
+    live = live_versions(table, service.name)
+    named = {each.name: each for each in table if each.service == service.name} | live
+    defaults = default_models(table, service.name)
+    for method in service.methods.values():
+        retry = Retry.SAFE if method.changes_nothing else Retry.UNSENT
+        if method.name in defaults:
+            yield RouteSpec(
+                name=service.name,
+                path=method.path,
+                header=MODEL_HEADER,
+                value=None,
+                cluster=defaults[method.name].cluster,
+                retry=retry,
+            )
+        if not method.changes_nothing:
+            yield from _model_routes(service, method.path, named, retry)
+    yield from _model_routes(service, f"/{service.full_name}/", named, Retry.SAFE)
+    yield RouteSpec(name=service.name, path=f"/{service.full_name}/", cluster=ROUTER)
+
+
+def _model_routes(
+    service: Service, path: str, named: Mapping[str, ModelVersion], retry: Retry
+) -> Iterator[RouteSpec]:
+    for name, each in sorted(named.items()):
+        yield RouteSpec(
+            name=service.name,
+            path=path,
+            header=MODEL_HEADER,
+            value=header_value(name),
+            cluster=each.cluster,
+            retry=retry,
+        )
+
+
+def _router_routes(services: Iterable[Service]) -> Iterator[RouteSpec]:
+    names = (*(service.full_name for service in services if not service.domain), *_COMMON)
+    for name in names:
+        yield RouteSpec(name=ROUTER, path=f"/{name}/", cluster=ROUTER)
+
+
+def _edge_routes() -> Iterator[RouteSpec]:
+    yield RouteSpec(name="healthz", path="/healthz", status=200, body="ok\n")
+    # Any other gRPC method: the router says in gRPC that there is none.
+    yield RouteSpec(name=ROUTER, path="/", grpc_only=True, cluster=ROUTER)
+    yield RouteSpec(name="unknown", path="/", status=404, body=_UNKNOWN_PATH)

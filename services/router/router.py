@@ -1,0 +1,186 @@
+"""The router at work: registry -> plan -> snapshot -> xDS, and what the router itself serves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from redis.asyncio import Redis
+
+from meshwork.router.v1 import router_pb2
+from meshwork.rpc import add_servicer
+from meshwork.state.connect import REDIS_AWAY
+from meshwork.state.desired import Desired
+from meshwork.state.drains import Drains
+from meshwork.state.keys import Keys
+from meshwork.state.leases import LeaseBook
+from meshwork.xds.ads import AdsService
+from meshwork.xds.cache import SnapshotCache
+from services.router import contract
+from services.router.config import RouterConfig
+from services.router.fallback import Fallback
+from services.router.gateway import GatewaySettings, cors, gateway_listener
+from services.router.planner import PlanSettings, plan, serving
+from services.router.registry import Registry
+from services.router.service import RouterService
+
+log = logging.getLogger(__name__)
+
+ROUTER_SERVICE = "meshwork.router.v1.RouterService"
+
+
+class Router:
+    """One router, without its Envoy.
+
+    Args:
+        config: how to run.
+        redis: where the leases are; it may be away.
+    """
+
+    def __init__(self, config: RouterConfig, redis: Redis) -> None:
+        keys = Keys(mesh=config.mesh)
+        self._config = config
+        self._services = contract.services()
+        self._registry = Registry(LeaseBook(redis, keys))
+        self._desired = Desired(redis, keys)
+        self._drains = Drains(redis, keys)
+        self._wanted: Mapping[str, int] = {}
+        self._settings = plan_settings(config)
+        self.cache = SnapshotCache(plan((), self._settings, complete=False))
+        self.ads = AdsService(self.cache)
+        self._health = health.aio.HealthServicer()
+        self._confirmed: set[str] = set()
+        self._confirming: set[asyncio.Task[None]] = set()
+
+    async def serve(self) -> grpc.aio.Server:
+        """Starts the server of discovery, RouterService, health, reflection and refusals.
+
+        Raises:
+            RuntimeError: the address can't be listened on.
+        """
+        limit = self._config.max_message_bytes
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", limit),
+                ("grpc.max_send_message_length", limit),
+                # A second router on the same port must fail, not share it.
+                ("grpc.so_reuseport", 0),
+                # Envoy pings the stream that it waits on for changes.
+                ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+            ]
+        )
+        server.add_generic_rpc_handlers((self.ads.handler(),))
+        domains = [service.name for service in self._services.values() if service.domain]
+        servicer = RouterService(self._registry, domains, lambda: self._wanted)
+        add_servicer(server, ROUTER_SERVICE, servicer)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [service.full_name for service in self._services.values()]
+        reflection.enable_server_reflection(
+            (*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server, pool=_descriptors()
+        )
+        # The last handler: whoever gets here asked for what no other one serves.
+        server.add_generic_rpc_handlers((Fallback(lambda: self._registry.replicas, self._services),))
+        server.add_insecure_port(self._config.router_listen)
+        await self._report_health()
+        await server.start()
+        return server
+
+    async def run(self) -> None:
+        """Follows leases and wishes, and plans, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._registry.run(), name="registry")
+            group.create_task(self._follow_desired(), name="desired")
+            group.create_task(self._plan(), name="planner")
+
+    async def _plan(self) -> None:
+        while True:
+            await self._registry.changed.wait()
+            self._registry.changed.clear()
+            replicas, known = self._registry.replicas, self._registry.known
+            snapshot = plan(replicas.values(), self._settings, complete=known)
+            generation = self.cache.publish(snapshot)
+            log.info("generation %d: %s", generation, snapshot)
+            await self._report_health()
+            self._confirm_drains(generation)
+
+    def _confirm_drains(self, generation: int) -> None:
+        draining = {
+            name
+            for name, replica in self._registry.replicas.items()
+            if replica.state == router_pb2.REPLICA_STATE_DRAINING
+        }
+        self._confirmed &= draining
+        for name in draining - self._confirmed:
+            self._confirmed.add(name)
+            task = asyncio.create_task(self._confirm(name, generation), name=f"drain of {name}")
+            self._confirming.add(task)
+            task.add_done_callback(self._confirming.discard)
+
+    async def _confirm(self, replica: str, generation: int) -> None:
+        """Tells a draining replica once no client holds a snapshot that has it."""
+        await self.cache.taken(generation)
+        try:
+            await self._drains.confirm(replica)
+        except REDIS_AWAY as error:
+            log.warning("%s can't be told that it is out of all snapshots: %s", replica, error)
+            return
+        log.info("%s is out of all snapshots", replica)
+
+    async def _follow_desired(self) -> None:
+        async with contextlib.aclosing(self._desired.watch()) as wishes:
+            async for self._wanted in wishes:
+                pass
+
+    async def _report_health(self) -> None:
+        """Says of each service whether the mesh can serve it, and of the router itself that it runs."""
+        ready = {each.service for each in serving(self._registry.replicas.values())}
+        statuses = {
+            service.full_name: service.name in ready for service in self._services.values() if service.domain
+        }
+        for name, serves in {"": True, ROUTER_SERVICE: True, **statuses}.items():
+            codes = health_pb2.HealthCheckResponse
+            await self._health.set(name, codes.SERVING if serves else codes.NOT_SERVING)
+
+
+def plan_settings(config: RouterConfig) -> PlanSettings:
+    """What `config` means for the plan."""
+    services = contract.services()
+    if not config.gateway_listen:
+        return PlanSettings(services=services, routers=config.discovery)
+    gateway = GatewaySettings(listen=config.gateway_listen, max_message_bytes=config.max_message_bytes)
+    if config.cors_origins:
+        gateway = GatewaySettings(
+            listen=config.gateway_listen,
+            max_message_bytes=config.max_message_bytes,
+            cors_origins=config.cors_origins,
+        )
+    return PlanSettings(
+        services=services,
+        routers=config.discovery,
+        gateway=gateway_listener(gateway, services.values(), contract.descriptor_set()),
+        gateway_filters=cors(gateway),
+    )
+
+
+def _descriptors() -> descriptor_pool.DescriptorPool:
+    """All protos of the mesh, for reflection; the modules made from them need not be imported."""
+    pool = descriptor_pool.DescriptorPool()
+    files = [
+        *descriptor_pb2.FileDescriptorSet.FromString(contract.descriptor_set()).file,
+        *(_file(module.DESCRIPTOR) for module in (health_pb2, reflection_pb2)),
+    ]
+    for file in files:
+        pool.AddSerializedFile(file.SerializeToString())
+    return pool
+
+
+def _file(descriptor: object) -> descriptor_pb2.FileDescriptorProto:
+    file = descriptor_pb2.FileDescriptorProto()
+    descriptor.CopyToProto(file)  # type: ignore[attr-defined]
+    return file

@@ -1,0 +1,87 @@
+"""A replica of nlp without a model: real server, real lease, canned answers. Run by the gateway tests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from meshwork.errors import Unavailable
+from meshwork.nlp.v1 import nlp_pb2
+from meshwork.router.v1 import router_pb2
+from meshwork.rpc import add_servicer
+from meshwork.state.connect import REDIS_AWAY, connect
+from meshwork.state.keys import Keys
+from meshwork.state.leases import LeaseBook
+from meshwork.type.v1 import served_by_pb2
+
+
+class FakeNlp:
+    """Says which replica answered which model."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def _served(self, model: str) -> served_by_pb2.ServedBy:
+        return served_by_pb2.ServedBy(replica=self.name, model=model)
+
+    async def Embed(self, request: nlp_pb2.EmbedRequest, context: object) -> nlp_pb2.EmbedResponse:
+        if request.texts[:1] == ["sleep"]:
+            await asyncio.sleep(30)
+        if request.texts[:1] == ["unavailable"]:
+            raise Unavailable("as asked")
+        return nlp_pb2.EmbedResponse(served_by=self._served(request.model or "default"))
+
+    async def ClassifyText(
+        self, request: nlp_pb2.ClassifyTextRequest, context: object
+    ) -> nlp_pb2.ClassifyTextResponse:
+        return nlp_pb2.ClassifyTextResponse(served_by=self._served(request.model or "default"))
+
+    async def MatchTexts(
+        self, request: nlp_pb2.MatchTextsRequest, context: object
+    ) -> nlp_pb2.MatchTextsResponse:
+        return nlp_pb2.MatchTextsResponse(served_by=self._served(request.model or "default"))
+
+
+async def main(name: str, *models: str) -> None:
+    """Serves `models` (`name@version`; the first one is the default) as replica `name`."""
+    limit = 64 * 1024 * 1024
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", limit)])
+    add_servicer(server, "meshwork.nlp.v1.NlpService", FakeNlp(name))
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    await checks.set("", health_pb2.HealthCheckResponse.SERVING)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    replica = router_pb2.Replica(
+        name=name,
+        service="nlp",
+        address=f"127.0.0.1:{port}",
+        state=router_pb2.REPLICA_STATE_READY,
+        pid=os.getpid(),
+    )
+    methods = ["Embed", "ClassifyText"]
+    for index, model in enumerate(models):
+        named, _, version = model.partition("@")
+        replica.models.add(
+            name=named,
+            version=version,
+            service="nlp",
+            state=router_pb2.MODEL_STATE_READY,
+            methods=methods,
+            default_methods=[] if index else methods,
+        )
+    book = LeaseBook(connect(os.environ["MESHWORK_REDIS_URL"]), Keys())
+    while True:
+        try:
+            await book.renew(replica, 3.0)
+        except REDIS_AWAY:
+            pass
+        await asyncio.sleep(0.5)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
