@@ -1,0 +1,1 @@
+"""The networks of recommendation, one a file."""

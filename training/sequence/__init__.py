@@ -1,0 +1,1 @@
+"""Makes `sequence`, the starter model of recommendation: `python -m training.sequence`."""
