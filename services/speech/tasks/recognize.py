@@ -1,0 +1,36 @@
+"""The question of Recognize: what is said in a recording, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from meshwork.serving.task import Task
+from services.speech.tasks.audio import AudioInput
+
+Prepared = TypeVar("Prepared")
+Raw = TypeVar("Raw")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Word:
+    """A word that was heard."""
+
+    word: str
+    start_s: float  # from the beginning of the recording
+    end_s: float  # not before start_s
+    confidence: float  # 0 to 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transcript:
+    """What was heard in a recording."""
+
+    text: str  # empty if no speech was found
+    confidence: float  # of the whole, 0 to 1
+    words: tuple[Word, ...]  # in the order in which they were said
+    duration_s: float  # of the recording
+
+
+class Recognizer(Task[AudioInput, Prepared, Raw, Transcript]):
+    """A model that writes down what is said."""

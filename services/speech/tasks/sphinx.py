@@ -1,0 +1,138 @@
+"""CMU PocketSphinx: recognition with hidden Markov models and a trigram language model.
+
+A decoder hears one utterance after another, so a recording is cut at its silences and its utterances
+are decoded each in a fork of a process that holds the model (`zygote`), several at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from meshwork.errors import Internal, MeshworkError
+from meshwork.serving.card import CardError, ModelDirectory
+from services.speech.tasks.audio import RATE_HZ, AudioInput, Samples, decode
+from services.speech.tasks.recognize import Recognizer, Transcript, Word
+from services.speech.tasks.utterances import utterances
+from services.speech.tasks.zygote import Crashed, Zygote
+
+_PROCESS = "services.speech.tasks.sphinx_process"
+_FILES = ("en-us/mdef", "en-us/means", "en-us.lm.bin", "cmudict-en-us.dict")
+_MOST_FORKS = 8
+_PEAK = 0.7  # of full scale
+_NOISE = 0.003  # of full scale, root mean square
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Utterances:
+    """A recording, cut."""
+
+    pcm: npt.NDArray[np.int16]  # [n_samples at 16 kHz]
+    spans: tuple[tuple[int, int], ...]  # of samples, where something is said
+    duration_s: float
+
+    @property
+    def speech_s(self) -> float:
+        """Seconds of the recording in which something is said."""
+        return sum(end - start for start, end in self.spans) / RATE_HZ
+
+
+class Sphinx(Recognizer[Utterances, list[Word]]):
+    """A pocketsphinx model: `en-us/` (acoustic), `en-us.lm.bin` (language), `cmudict-en-us.dict` (words)."""
+
+    # Seconds of speech: a batch ends with its slowest item, so large ones would only make short ones wait.
+    max_batch_cost: ClassVar[float] = 10.0
+
+    def __init__(self, zygote: Zygote) -> None:
+        self._zygote = zygote
+        forks = max(1, min(_MOST_FORKS, os.cpu_count() or 1))
+        self._threads = ThreadPoolExecutor(forks, thread_name_prefix="sphinx")
+
+    @classmethod
+    def load(cls, directory: ModelDirectory, device: str) -> Self:  # noqa: ARG003 - it runs on the CPU
+        """Checks that the model is whole; its process starts with the warm-up."""
+        folder = [directory.file(name) for name in _FILES][-1].parent
+        return cls(Zygote(_PROCESS, str(folder)))
+
+    def warm_up(self) -> None:
+        """Starts the process and hears half a second of noise."""
+        noise = conditioned(np.zeros(RATE_HZ // 2, np.float32))
+        whole = Utterances(pcm=noise, spans=((0, len(noise)),), duration_s=0.5)
+        (raw,) = self.forward([whole])
+        if isinstance(raw, MeshworkError):
+            raise CardError(str(raw))
+
+    def preprocess(self, request: AudioInput) -> Utterances:
+        """Decodes the recording and finds what is said in it."""
+        samples = decode(request)
+        pcm = conditioned(samples)
+        return Utterances(pcm=pcm, spans=tuple(utterances(pcm)), duration_s=len(samples) / RATE_HZ)
+
+    def cost(self, prepared: Utterances) -> float:
+        """Seconds of speech."""
+        return prepared.speech_s
+
+    def forward(self, batch: Sequence[Utterances]) -> list[list[Word] | MeshworkError]:
+        """Hears every utterance of the batch, several at a time."""
+        asked = [[self._threads.submit(self._hear, item, span) for span in item.spans] for item in batch]
+        return [_joined(parts) for parts in asked]
+
+    def _hear(self, item: Utterances, span: tuple[int, int]) -> list[Word]:
+        start, end = span
+        pcm = item.pcm[start:end].astype("<i2").tobytes()
+        timeout_s = 60 + 10 * (end - start) / RATE_HZ
+        try:
+            head, _ = self._zygote.ask({}, pcm, timeout_s=timeout_s)
+        except Crashed:  # its process may have been killed; a new one is started
+            head, _ = self._zygote.ask({}, pcm, timeout_s=timeout_s)
+        offset_s = start / RATE_HZ
+        return [
+            Word(
+                word=word,
+                start_s=min(offset_s + start_s, item.duration_s),
+                end_s=min(offset_s + end_s, item.duration_s),
+                confidence=min(max(posterior, 0.0), 1.0),
+            )
+            for word, start_s, end_s, posterior in head["words"]
+        ]
+
+    def postprocess(self, prepared: Utterances, raw: list[Word]) -> Transcript:
+        """Joins the words; the whole is as sure as its words are on average."""
+        return Transcript(
+            text=" ".join(word.word for word in raw),
+            confidence=sum(word.confidence for word in raw) / max(len(raw), 1),
+            words=tuple(raw),
+            duration_s=prepared.duration_s,
+        )
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._threads.shutdown(cancel_futures=True)
+        self._zygote.close()
+
+
+def conditioned(samples: Samples) -> npt.NDArray[np.int16]:
+    """Samples as the decoder likes them: at one level, and never silent.
+
+    Where a file holds exact zeros, as synthetic speech and cut recordings do, the logarithm of the
+    spectrum has no floor and spoils the mean that is subtracted from it: on eSpeak's speech the word
+    error rate was 0.93 without this noise and 0.2 with it, on human recordings it changed nothing.
+    """
+    peak = float(np.abs(samples).max(initial=0))
+    noise = np.random.default_rng(0).normal(0, _NOISE, len(samples)).astype(np.float32)
+    level = samples * (_PEAK / max(peak, 0.01)) + noise
+    pcm: npt.NDArray[np.int16] = (np.clip(level, -1, 1) * 32767).astype(np.int16)
+    return pcm
+
+
+def _joined(parts: Sequence[Future[list[Word]]]) -> list[Word] | MeshworkError:
+    try:
+        return [word for part in parts for word in part.result()]
+    except Crashed:
+        return Internal("the recogniser stopped twice on this recording")
