@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import lru_cache
+from typing import Literal
 
 import betterproto2
 from envoy_data_plane.envoy.config.cluster.v3 import (
@@ -41,6 +42,7 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
 from envoy_data_plane.envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3 import (
     ClientSideWeightedRoundRobin,
 )
+from envoy_data_plane.envoy.extensions.load_balancing_policies.least_request.v3 import LeastRequest
 from envoy_data_plane.envoy.extensions.load_balancing_policies.round_robin.v3 import RoundRobin
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions,
@@ -49,6 +51,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.google.protobuf import Any
 
 from meshwork.xds.snapshot import Resource
+from meshwork.xds.wire import nested
 
 CONNECT_TIMEOUT = timedelta(seconds=2)
 HEALTH_INTERVAL = timedelta(seconds=1)
@@ -57,6 +60,11 @@ HEALTH_TIMEOUT = timedelta(seconds=2)
 # Admission is the replica's: what it can't take it refuses. These only must not stand in the way of
 # the retries that follow when a host with many calls in flight dies.
 NO_LIMIT = 1_000_000
+
+# Field numbers: ClusterLoadAssignment.endpoints, LocalityLbEndpoints.lb_endpoints.
+_ENDPOINTS, _LB_ENDPOINTS = 2, 2
+
+Balancing = Literal["weighted_round_robin", "least_request", "round_robin"]
 
 
 def extension(name: str, config: betterproto2.Message) -> TypedExtensionConfig:
@@ -97,27 +105,33 @@ def http2() -> dict[str, Any]:
     return {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": Any.pack(options)}
 
 
-def _balancing() -> LoadBalancingPolicy:
-    """Weights from the load that hosts report; round robin for clients that do not know how."""
-    weighted = ClientSideWeightedRoundRobin(
-        blackout_period=timedelta(seconds=1),
-        weight_update_period=timedelta(seconds=1),
-        weight_expiration_period=timedelta(seconds=60),
-    )
-    policies = (
-        ("envoy.load_balancing_policies.client_side_weighted_round_robin", weighted),
-        ("envoy.load_balancing_policies.round_robin", RoundRobin()),
-    )
+def _balancing(balancing: Balancing) -> LoadBalancingPolicy:
+    """The policy asked for, and round robin behind it for clients that do not know that one.
+
+    Weights come from the load that hosts report with their answers (gRFC A58).
+    """
+    known: dict[str, betterproto2.Message] = {
+        "client_side_weighted_round_robin": ClientSideWeightedRoundRobin(
+            blackout_period=timedelta(seconds=1),
+            weight_update_period=timedelta(seconds=1),
+            weight_expiration_period=timedelta(seconds=60),
+        ),
+        "least_request": LeastRequest(choice_count=2),
+        "round_robin": RoundRobin(),
+    }
+    first = "client_side_weighted_round_robin" if balancing == "weighted_round_robin" else balancing
     return LoadBalancingPolicy(
         policies=[
-            LoadBalancingPolicyPolicy(typed_extension_config=extension(name, config))
-            for name, config in policies
+            LoadBalancingPolicyPolicy(
+                typed_extension_config=extension(f"envoy.load_balancing_policies.{name}", known[name])
+            )
+            for name in dict.fromkeys((first, "round_robin"))
         ]
     )
 
 
 @lru_cache(maxsize=4096)
-def cluster(name: str) -> Resource:
+def cluster(name: str, balancing: Balancing = "weighted_round_robin") -> Resource:
     """The cluster `name` of gRPC servers, whose hosts the endpoints of that name list.
 
     A host that can't be reached is ejected after one failure and taken back as soon as a health
@@ -156,7 +170,7 @@ def cluster(name: str) -> Resource:
         type=ClusterDiscoveryType.EDS,
         eds_cluster_config=ClusterEdsClusterConfig(eds_config=from_ads()),
         connect_timeout=CONNECT_TIMEOUT,
-        load_balancing_policy=_balancing(),
+        load_balancing_policy=_balancing(balancing),
         health_checks=[check],
         outlier_detection=outliers,
         circuit_breakers=CircuitBreakers(thresholds=[limits]),
@@ -167,14 +181,23 @@ def cluster(name: str) -> Resource:
     return Resource(name, bytes(message))
 
 
+@lru_cache(maxsize=65536)
+def _host(address: str) -> bytes:
+    host = LbEndpoint(endpoint=Endpoint(address=socket_address(address)), load_balancing_weight=1)
+    return bytes(host)
+
+
 @lru_cache(maxsize=4096)
 def endpoints(name: str, addresses: tuple[str, ...]) -> Resource:
-    """The hosts (`host:port`) of the cluster `name`."""
-    hosts = [
-        LbEndpoint(endpoint=Endpoint(address=socket_address(address)), load_balancing_weight=1)
-        for address in addresses
-    ]
-    # gRPC clients skip a locality that has no weight.
-    localities = [LocalityLbEndpoints(locality=Locality(), load_balancing_weight=1, lb_endpoints=hosts)]
-    message = ClusterLoadAssignment(cluster_name=name, endpoints=localities if hosts else [])
-    return Resource(name, bytes(message))
+    """The hosts (`host:port`) of the cluster `name`.
+
+    Each host is encoded once in its life and the message put together from those: of a thousand
+    hosts, one that comes or goes costs one.
+    """
+    message = bytes(ClusterLoadAssignment(cluster_name=name))
+    if addresses:
+        # gRPC clients skip a locality that has no weight.
+        locality = bytes(LocalityLbEndpoints(locality=Locality(), load_balancing_weight=1))
+        hosts = b"".join(nested(_LB_ENDPOINTS, _host(address)) for address in addresses)
+        message += nested(_ENDPOINTS, locality + hosts)
+    return Resource(name, message)

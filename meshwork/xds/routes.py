@@ -10,6 +10,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache, lru_cache
 
 from envoy_data_plane.envoy.config.core.v3 import DataSource
 from envoy_data_plane.envoy.config.listener.v3 import ApiListener, Listener
@@ -39,8 +40,12 @@ from envoy_data_plane.google.protobuf import Any
 
 from meshwork.xds.resources import from_ads
 from meshwork.xds.snapshot import Resource
+from meshwork.xds.wire import nested
 
 RETRIES = 3
+
+# Field numbers: RouteConfiguration.virtual_hosts, VirtualHost.routes.
+_VIRTUAL_HOSTS, _ROUTES = 2, 3
 
 
 class Retry(enum.Enum):
@@ -103,10 +108,11 @@ def _retries(retry: Retry) -> RetryPolicy:
     )
 
 
-def _route(spec: RouteSpec) -> Route:
+@lru_cache(maxsize=16384)
+def _route(spec: RouteSpec) -> bytes:
     if not spec.cluster:
         answer = DirectResponseAction(status=spec.status, body=DataSource(inline_string=spec.body))
-        return Route(name=spec.name, match=_match(spec), direct_response=answer)
+        return bytes(Route(name=spec.name, match=_match(spec), direct_response=answer))
     action = RouteAction(
         cluster=spec.cluster,
         timeout=timedelta(0),
@@ -116,7 +122,7 @@ def _route(spec: RouteSpec) -> Route:
         ),
         retry_policy=_retries(spec.retry),
     )
-    return Route(name=spec.name, match=_match(spec), route=action)
+    return bytes(Route(name=spec.name, match=_match(spec), route=action))
 
 
 def routes(name: str, specs: Sequence[RouteSpec], per_filter: Mapping[str, Any] | None = None) -> Resource:
@@ -125,13 +131,9 @@ def routes(name: str, specs: Sequence[RouteSpec], per_filter: Mapping[str, Any] 
     Args:
         per_filter: configuration of HTTP filters by their name, for all routes.
     """
-    host = VirtualHost(
-        name=name,
-        domains=["*"],
-        routes=[_route(spec) for spec in specs],
-        typed_per_filter_config=dict(per_filter or {}),
-    )
-    return Resource(name, bytes(RouteConfiguration(name=name, virtual_hosts=[host])))
+    host = VirtualHost(name=name, domains=["*"], typed_per_filter_config=dict(per_filter or {}))
+    body = bytes(host) + b"".join(nested(_ROUTES, _route(spec)) for spec in specs)
+    return Resource(name, bytes(RouteConfiguration(name=name)) + nested(_VIRTUAL_HOSTS, body))
 
 
 def router_filter() -> HttpFilter:
@@ -141,6 +143,7 @@ def router_filter() -> HttpFilter:
     return HttpFilter(name="envoy.filters.http.router", typed_config=config)
 
 
+@cache
 def api_listener(name: str) -> Resource:
     """What a gRPC client finds under `xds:///name`: the routes of that name. Not for Envoy."""
     manager = HttpConnectionManager(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Self, get_args
 
-from meshwork.xds.resources import split_address
+from meshwork.xds.resources import Balancing, split_address
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-# Envoy counts buffers in 32 bits, and JSON needs a third more than the message.
-LARGEST_MESSAGE_BYTES = 1 << 30
+# A window of HTTP/2, in which a message must fit, can't be larger.
+LARGEST_MESSAGE_BYTES = 2**31 - 1
 
 
 class ConfigError(ValueError):
@@ -32,6 +33,7 @@ class RouterConfig:
     gateway_threads: int = 2  # MESHWORK_GATEWAY_THREADS: worker threads of the gateway
     cors_origins: str = ""  # MESHWORK_CORS_ORIGINS: regular expression of origins; empty for this machine's
     run_dir: str = "."  # MESHWORK_RUN_DIR: for the gateway's files
+    policies: Mapping[str, Balancing] = field(default_factory=dict)  # MESHWORK_POLICIES: JSON, by service
     max_message_bytes: int = MAX_MESSAGE_BYTES  # MESHWORK_MAX_MESSAGE_BYTES: largest request message
 
     def __post_init__(self) -> None:
@@ -90,8 +92,21 @@ class RouterConfig:
                 if not text.isdecimal():
                     raise ConfigError(f"{variable}: should be a whole number, not {text!r}")
                 given[name] = int(text)
+            elif name == "policies":
+                given[name] = _policies(text)
             elif name == "routers":
                 given[name] = tuple(part.strip() for part in text.split(",") if part.strip())
             else:
                 given[name] = text
         return cls(**given)  # type: ignore[arg-type]
+
+
+def _policies(text: str) -> dict[str, Balancing]:
+    known = get_args(Balancing)
+    try:
+        policies = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"MESHWORK_POLICIES: is not JSON: {error}") from None
+    if not isinstance(policies, dict) or not all(policy in known for policy in policies.values()):
+        raise ConfigError(f"MESHWORK_POLICIES: should give one of {', '.join(known)} by service, not {text}")
+    return policies

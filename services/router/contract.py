@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from google.protobuf import descriptor_pb2
+from google.protobuf import any_pb2, descriptor_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 MODEL_FIELD = "model"
 _PACKAGE = "meshwork."
@@ -52,13 +53,17 @@ class Service:
 
 @cache
 def descriptor_set() -> bytes:
-    """The descriptor set of all protos, their imports included, without comments.
+    """The descriptor set of all protos, what they import, and the details of errors.
 
-    Comments are half of it, and neither Envoy nor reflection has use for them.
+    Without comments: they are half of it, and neither Envoy nor reflection has use for them. With
+    the details, Envoy's transcoder can write an error's body.
     """
     files = descriptor_pb2.FileDescriptorSet.FromString(
         resources.files("meshwork").joinpath("descriptors.binpb").read_bytes()
     )
+    for module in (duration_pb2, any_pb2, status_pb2, error_details_pb2):
+        if module.DESCRIPTOR.name not in {file.name for file in files.file}:
+            module.DESCRIPTOR.CopyToProto(files.file.add())
     for file in files.file:
         file.ClearField("source_code_info")
     return files.SerializeToString()

@@ -17,6 +17,8 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     AccessLogFilter,
     ComparisonFilter,
     ComparisonFilterOp,
+    ExtensionFilter,
+    OrFilter,
     StatusCodeFilter,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
@@ -28,6 +30,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     RuntimeUInt32,
 )
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
+from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import Cors, CorsPolicy
 from envoy_data_plane.envoy.extensions.filters.http.grpc_field_extraction.v3 import (
     FieldExtractions,
@@ -118,7 +121,7 @@ def _transcoder(
         ),
         # Base64 takes four characters for three bytes.
         max_request_body_size=settings.max_message_bytes * 4 // 3 + 65536,
-        max_response_body_size=settings.max_message_bytes * 4,
+        max_response_body_size=min(settings.max_message_bytes * 4, 2**32 - 1),
     )
 
 
@@ -161,6 +164,15 @@ def _header(name: str, value: str) -> HeaderValueOption:
     )
 
 
+def _details_hold(text: str) -> AccessLogFilter:
+    expression = ExpressionFilter(expression=f"response.code_details.contains('{text}')")
+    return AccessLogFilter(
+        extension_filter=ExtensionFilter(
+            name="envoy.access_loggers.extension_filters.cel", typed_config=Any.pack(expression)
+        )
+    )
+
+
 def _local_replies(settings: GatewaySettings) -> LocalReplyConfig:
     limit = settings.max_message_bytes
     too_large = TooLarge(
@@ -171,7 +183,11 @@ def _local_replies(settings: GatewaySettings) -> LocalReplyConfig:
     return LocalReplyConfig(
         mappers=[
             ResponseMapper(
-                filter=_status_is(413),
+                filter=AccessLogFilter(
+                    or_filter=OrFilter(
+                        filters=[_status_is(413), _details_hold("FAILED_PRECONDITION{REQUEST_BUFFER")]
+                    )
+                ),
                 body=DataSource(inline_string=str(too_large)),
                 headers_to_add=[
                     _header("grpc-status", "8"),
@@ -186,6 +202,8 @@ def _local_replies(settings: GatewaySettings) -> LocalReplyConfig:
 def gateway_listener(settings: GatewaySettings, services: Iterable[Service], descriptors: bytes) -> Resource:
     """The listener: `services` with their REST mappings, as `descriptors` says."""
     services = tuple(services)
+    # The five bytes in front of a gRPC message count too.
+    whole = min(settings.max_message_bytes + 5, 2**31 - 1)
     filters = [
         _filter("cors", Cors()),
         _filter("grpc_web", GrpcWeb()),
@@ -198,7 +216,12 @@ def gateway_listener(settings: GatewaySettings, services: Iterable[Service], des
         stat_prefix=GATEWAY,
         rds=Rds(config_source=from_ads(), route_config_name=GATEWAY),
         http_filters=filters,
-        http2_protocol_options=Http2ProtocolOptions(max_concurrent_streams=1000),
+        http2_protocol_options=Http2ProtocolOptions(
+            max_concurrent_streams=1000,
+            # Filters of an HTTP/2 stream hold at most a window of it.
+            initial_stream_window_size=whole,
+            initial_connection_window_size=whole,
+        ),
         use_remote_address=True,
         # A stream may be silent for as long as its caller waits; only headers must come soon.
         stream_idle_timeout=timedelta(0),
@@ -220,7 +243,7 @@ def gateway_listener(settings: GatewaySettings, services: Iterable[Service], des
             )
         ],
         # Filters hold a message whole, so this is also the largest one.
-        per_connection_buffer_limit_bytes=settings.max_message_bytes + 65536,
+        per_connection_buffer_limit_bytes=whole,
         # Two gateways on one port would share its connections unnoticed.
         enable_reuse_port=False,
     )

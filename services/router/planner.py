@@ -16,13 +16,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from envoy_data_plane.google.protobuf import Any as Packed
 
 from meshwork.router.v1 import router_pb2
-from meshwork.xds.resources import cluster, endpoints, split_address
+from meshwork.xds.resources import Balancing, cluster, endpoints, split_address
 from meshwork.xds.routes import Retry, RouteSpec, api_listener, routes
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Snapshot
 from services.router.contract import Service
@@ -53,12 +53,14 @@ class PlanSettings:
     Attributes:
         services: the contract.
         routers: `host:port` of the routers that answer what no replica can.
+        policies: how calls are spread over the replicas of a service, where it is not by their load.
         gateway: the gateway's listener, or None if there is no gateway.
         gateway_filters: configuration of the gateway's HTTP filters, by name, for all routes.
     """
 
     services: Mapping[str, Service]
     routers: tuple[str, ...]
+    policies: Mapping[str, Balancing] = field(default_factory=dict)
     gateway: Resource | None = None
     gateway_filters: Mapping[str, Packed] | None = None
 
@@ -155,7 +157,10 @@ def plan(
         tables.append(routes(GATEWAY, [*everything, *_edge_routes()], settings.gateway_filters))
     return Snapshot(
         {
-            CLUSTER: [cluster(name) for name in clusters],
+            CLUSTER: [
+                cluster(name, settings.policies.get(name.partition("/")[0], "weighted_round_robin"))
+                for name in clusters
+            ],
             ENDPOINTS: [endpoints(name, addresses) for name, addresses in clusters.items()],
             LISTENER: listeners,
             ROUTES: tables,

@@ -152,7 +152,7 @@ def plan_settings(config: RouterConfig) -> PlanSettings:
     """What `config` means for the plan."""
     services = contract.services()
     if not config.gateway_listen:
-        return PlanSettings(services=services, routers=config.discovery)
+        return PlanSettings(services=services, routers=config.discovery, policies=config.policies)
     gateway = GatewaySettings(listen=config.gateway_listen, max_message_bytes=config.max_message_bytes)
     if config.cors_origins:
         gateway = GatewaySettings(
@@ -163,6 +163,7 @@ def plan_settings(config: RouterConfig) -> PlanSettings:
     return PlanSettings(
         services=services,
         routers=config.discovery,
+        policies=config.policies,
         gateway=gateway_listener(gateway, services.values(), contract.descriptor_set()),
         gateway_filters=cors(gateway),
     )
