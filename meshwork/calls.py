@@ -53,6 +53,10 @@ def new_request_id() -> str:
     return str(uuid.uuid4())
 
 
+def _serialized(request: Message) -> bytes:
+    return request.SerializeToString()
+
+
 def _metadata(request: Message) -> tuple[tuple[str, str], ...]:
     model = getattr(request, "model", "")
     # A header holds printable ASCII; no model's name has anything else.
@@ -74,7 +78,7 @@ class _Service:
             connect = self._channel.unary_stream if streams else self._channel.unary_unary
             self._calls[method] = connect(
                 f"/{self.FULL_NAME}/{method}",
-                request_serializer=Message.SerializeToString,
+                request_serializer=_serialized,
                 response_deserializer=response.FromString,
             )
         return self._calls[method]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -57,7 +56,7 @@ def media(field: str, source: str | None, content: bytes, uri: str) -> bytes:
         raise InvalidArgument("should be a data:TYPE;base64,DATA URI", field=f"{field}.uri")
     try:
         return base64.b64decode(body, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error, or text that is not ASCII
         raise InvalidArgument(f"is not base64 after the comma: {error}", field=f"{field}.uri") from error
 
 

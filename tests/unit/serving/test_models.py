@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from meshwork.errors import FailedPrecondition, InvalidArgument, ModelNotFound
+from meshwork.router.v1 import router_pb2
+from meshwork.serving.load import LoadMeter
+from meshwork.serving.models import ModelConfig, ModelTable, version_order
+from tests.unit.serving.echo_task import Echo
+
+TASKS = {"echo": "tests.unit.serving.echo_task:Echo"}
+
+
+class NoDeadline:
+    def time_remaining(self) -> None:
+        return None
+
+
+def write_card(folder: Path, name: str, version: str, methods: str = "[Say]", task: str = "echo") -> str:
+    path = folder / f"{name}-{version}"
+    path.mkdir()
+    (path / "card.yaml").write_text(
+        f'name: {name}\nversion: "{version}"\nservice: nlp\ntask: {task}\nmethods: {methods}\nlicence: MIT\n'
+    )
+    return str(path)
+
+
+@pytest.fixture
+async def table() -> AsyncIterator[ModelTable]:
+    table = ModelTable("nlp", "nlp-1", TASKS, "cpu", LoadMeter())
+    yield table
+    await table.close()
+
+
+async def test_names_versions_and_defaults_find_their_model(table: ModelTable, tmp_path: Path) -> None:
+    for name, version in [("a", "1"), ("b", "2"), ("b", "10")]:
+        await table.load(ModelConfig(source=write_card(tmp_path, name, version)))
+    assert table.get(Echo, "Say", "").card.id == "a@1"
+    assert table.get(Echo, "Say", "b").card.id == "b@10"
+    assert table.get(Echo, "Say", "b@2").card.id == "b@2"
+
+
+async def test_the_model_marked_default_answers_callers_who_name_none(
+    table: ModelTable, tmp_path: Path
+) -> None:
+    await table.load(ModelConfig(source=write_card(tmp_path, "a", "1")))
+    await table.load(ModelConfig(source=write_card(tmp_path, "b", "1"), default=True))
+    assert table.get(Echo, "Say", "").card.id == "b@1"
+    assert [list(model.default_methods) for model in table.describe()] == [[], ["Say"]]
+
+
+async def test_an_unknown_model_is_not_found_and_the_error_lists_those_that_exist(
+    table: ModelTable, tmp_path: Path
+) -> None:
+    await table.load(ModelConfig(source=write_card(tmp_path, "a", "1")))
+    with pytest.raises(ModelNotFound, match="a@1"):
+        table.get(Echo, "Say", "zebra")
+
+
+async def test_a_model_that_does_not_answer_the_method_is_an_invalid_argument(
+    table: ModelTable, tmp_path: Path
+) -> None:
+    await table.load(ModelConfig(source=write_card(tmp_path, "a", "1")))
+    await table.load(ModelConfig(source=write_card(tmp_path, "b", "1", methods="[Sing]")))
+    with pytest.raises(InvalidArgument, match="a@1") as error:
+        table.get(Echo, "Say", "b")
+    assert error.value.field == "model"
+    with pytest.raises(FailedPrecondition):
+        table.get(Echo, "Dance", "")
+
+
+@pytest.mark.parametrize("task", ["nosuch", "echo"])
+async def test_a_model_that_cannot_be_loaded_is_described_and_hurts_no_other(
+    table: ModelTable, tmp_path: Path, task: str
+) -> None:
+    broken = write_card(tmp_path, "broken", "1", methods="[]" if task == "echo" else "[Say]", task=task)
+    await table.load(ModelConfig(source=broken))
+    await table.load(ModelConfig(source=write_card(tmp_path, "a", "1")))
+    first, second = table.describe()
+    assert first.state == router_pb2.MODEL_STATE_FAILED
+    assert first.error
+    assert second.state == router_pb2.MODEL_STATE_READY
+
+
+async def test_outputs_come_in_the_order_of_the_inputs(table: ModelTable, tmp_path: Path) -> None:
+    await table.load(ModelConfig(source=write_card(tmp_path, "a", "1")))
+    answer = await table.run(Echo, "Say", "", [str(n) for n in range(50)], NoDeadline())
+    assert answer.outputs == [f"echo {n}" for n in range(50)]
+    assert answer.served_by.model == "a"
+    assert answer.served_by.replica == "nlp-1"
+    assert answer.served_by.batch_size > 1
+
+
+async def test_the_first_input_that_fails_names_the_error(table: ModelTable, tmp_path: Path) -> None:
+    await table.load(ModelConfig(source=write_card(tmp_path, "a", "1")))
+    with pytest.raises(InvalidArgument):
+        await table.run(Echo, "Say", "", ["fine", "unreadable"], NoDeadline())
+    others = await asyncio.gather(
+        table.run(Echo, "Say", "", ["fine"], NoDeadline()),
+        table.run(Echo, "Say", "", ["bad"], NoDeadline()),
+        return_exceptions=True,
+    )
+    assert not isinstance(others[0], BaseException)
+    assert others[0].outputs == ["echo fine"]
+    assert isinstance(others[1], InvalidArgument)
+
+
+async def test_closing_closes_the_models(tmp_path: Path) -> None:
+    table = ModelTable("nlp", "nlp-1", TASKS, "cpu", LoadMeter())
+    await table.load(ModelConfig(source=write_card(tmp_path, "a", "1")))
+    echo = table.get(Echo, "Say", "").task
+    await table.close()
+    assert echo.closed
+
+
+def test_versions_are_ordered_as_people_count() -> None:
+    versions = ["10", "2", "1.10", "1.2", "1"]
+    assert sorted(versions, key=version_order) == ["1", "1.2", "1.10", "2", "10"]

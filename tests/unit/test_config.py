@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from meshwork import config
+from meshwork.config import ConfigError
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "mesh.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_the_embedded_default_has_all_five_services_and_survives_json_and_yaml(tmp_path: Path) -> None:
+    default = config.read()
+    assert list(default.services) == ["vision", "nlp", "speech", "translation", "recommendation"]
+    assert config.from_json(config.to_json(default)) == default
+    assert config.read(written(tmp_path, config.to_yaml(default))) == default
+
+
+def test_a_file_without_services_has_the_default_ones(tmp_path: Path) -> None:
+    assert config.read(written(tmp_path, "name: mine\n")).services == config.read().services
+
+
+def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
+    assert config.read(written(tmp_path, "")) == config.read()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("name: Not A Name\n", 1, "name"),
+        ("gateway:\n  listen: 8080\n", 2, "gateway.listen"),
+        ("gateway:\n  port: 8080\n", 2, "no such setting"),
+        ("services:\n  nlp:\n    replicas: many\n", 3, "services.nlp.replicas"),
+        ("services:\n  nlp:\n    replicas: -1\n", 3, "greater than or equal to 0"),
+        ("services:\n  sight: {}\n", 2, "vision"),
+        ("services:\n  nlp:\n    models:\n      - source: ''\n", 4, "models[0].source"),
+        ("services:\n  nlp:\n    policy: best\n", 3, "weighted_round_robin"),
+        ("services: [\n", 2, ""),
+        ("- a list\n", 1, ""),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, line: int, says: str) -> None:
+    file = written(tmp_path, text)
+    with pytest.raises(ConfigError) as error:
+        config.read(file)
+    assert f"{file}:{line}: " in str(error.value)
+    assert says in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        config.read(tmp_path / "nowhere.yaml")
+
+
+def test_a_relative_model_path_is_relative_to_the_file(tmp_path: Path) -> None:
+    file = written(tmp_path, "services:\n  vision:\n    models:\n      - source: models/mine\n")
+    assert config.read(file).services["vision"].models[0].source == str(tmp_path / "models/mine")
+
+
+def test_flags_change_replicas_port_and_redis() -> None:
+    changed = config.read().with_replicas({"nlp": 2}).with_port(9000).with_redis("redis://x")
+    assert changed.services["nlp"].replicas == 2
+    assert changed.gateway.listen == "127.0.0.1:9000"
+    assert changed.redis == "redis://x"
+    with pytest.raises(ConfigError, match="vision"):
+        config.read().with_replicas({"sight": 2})
