@@ -7,7 +7,6 @@ The library keeps its state in globals, so each text is spoken in a fork of a pr
 from __future__ import annotations
 
 import difflib
-import os
 import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from meshwork.errors import Internal, InvalidArgument, MeshworkError
 from meshwork.serving.card import ModelDirectory
 from services.speech.tasks.language_tags import language_tag
 from services.speech.tasks.synthesize import Speech, Synthesizer, TextInput, Voice
-from services.speech.tasks.zygote import Crashed, Zygote
+from services.speech.tasks.zygote import Crashed, Zygote, forks_at_once
 
 _PROCESS = "services.speech.tasks.espeak_process"
 DEFAULT_VOICE = "en-US"
@@ -26,7 +25,6 @@ NATURAL_WORDS_PER_MINUTE = 175
 LONGEST_S = 600
 _RATE_HZ = 22_050
 _TIMEOUT_S = 180.0
-_MOST_FORKS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +43,7 @@ class ESpeak(Synthesizer[Line, Speech]):
 
     def __init__(self, zygote: Zygote) -> None:
         self._zygote = zygote
-        forks = max(1, min(_MOST_FORKS, os.cpu_count() or 1))
-        self._threads = ThreadPoolExecutor(forks, thread_name_prefix="espeak")
+        self._threads = ThreadPoolExecutor(forks_at_once(), thread_name_prefix="espeak")
         head, _ = zygote.ask({"do": "voices"}, timeout_s=_TIMEOUT_S)
         self._identifiers: dict[str, str] = {}  # of the library, by our name
         voices = []
@@ -114,7 +111,8 @@ class ESpeak(Synthesizer[Line, Speech]):
                 head, pcm = self._zygote.ask(ask, text, timeout_s=_TIMEOUT_S)
             except Crashed:
                 return Internal("the synthesiser stopped twice on this text")
-        problem = head.get("problem", "" if pcm else "text")
+        silent = pcm.count(0) == len(pcm)  # as after a full stop alone, or letters the voice does not know
+        problem = head.get("problem", "text" if silent else "")
         if problem == "long":
             return InvalidArgument(
                 f"takes more than {LONGEST_S // 60} minutes to say; split it", field="text"

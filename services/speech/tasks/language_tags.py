@@ -11,7 +11,6 @@ _OWN = {
     "piqd": "tlh-Piqd",
     "py": "art-x-pyash",
     "ru-cl": "ru-x-classic",
-    "xex": "art-x-xextan",
 }
 
 

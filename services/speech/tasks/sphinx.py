@@ -6,7 +6,6 @@ are decoded each in a fork of a process that holds the model (`zygote`), several
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,11 +19,10 @@ from meshwork.serving.card import CardError, ModelDirectory
 from services.speech.tasks.audio import RATE_HZ, AudioInput, Samples, decode
 from services.speech.tasks.recognize import Recognizer, Transcript, Word
 from services.speech.tasks.utterances import utterances
-from services.speech.tasks.zygote import Crashed, Zygote
+from services.speech.tasks.zygote import Crashed, Zygote, forks_at_once
 
 _PROCESS = "services.speech.tasks.sphinx_process"
 _FILES = ("en-us/mdef", "en-us/means", "en-us.lm.bin", "cmudict-en-us.dict")
-_MOST_FORKS = 8
 _PEAK = 0.7  # of full scale
 _NOISE = 0.003  # of full scale, root mean square
 
@@ -51,8 +49,7 @@ class Sphinx(Recognizer[Utterances, list[Word]]):
 
     def __init__(self, zygote: Zygote) -> None:
         self._zygote = zygote
-        forks = max(1, min(_MOST_FORKS, os.cpu_count() or 1))
-        self._threads = ThreadPoolExecutor(forks, thread_name_prefix="sphinx")
+        self._threads = ThreadPoolExecutor(forks_at_once(), thread_name_prefix="sphinx")
 
     @classmethod
     def load(cls, directory: ModelDirectory, device: str) -> Self:  # noqa: ARG003 - it runs on the CPU

@@ -125,6 +125,15 @@ class Zygote:
             self._stop()
 
 
+def forks_at_once() -> int:
+    """How many forks a task should let run: the threads that the replica allows one forward pass.
+
+    The replica passes its limit to native libraries in OMP_NUM_THREADS; half of the cores without it.
+    """
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(told) if told.isdecimal() else (os.cpu_count() or 1) // 2)
+
+
 def serve(answer: Callable[[Head, bytes], tuple[Head, bytes]], *, most_cpu_s: int) -> None:
     """The zygote's own loop: forks for each question until the asking process is gone.
 
