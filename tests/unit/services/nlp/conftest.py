@@ -1,0 +1,33 @@
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from meshwork.server import ServiceContext
+from meshwork.serving.card import ModelDirectory, open_directory
+from meshwork.serving.load import LoadMeter
+from meshwork.serving.models import ModelConfig, ModelTable
+from services.nlp.__main__ import SPEC
+from services.nlp.service import NlpService
+from services.nlp.tasks.sentence_encoder import SentenceEncoder
+
+
+@pytest.fixture(scope="package")
+def minilm() -> ModelDirectory:
+    return open_directory("starter://minilm", "nlp")
+
+
+@pytest.fixture(scope="package")
+def encoder(minilm: ModelDirectory) -> Iterator[SentenceEncoder]:
+    encoder = SentenceEncoder.load(minilm, "cpu")
+    yield encoder
+    encoder.close()
+
+
+@pytest.fixture(scope="package")
+async def service() -> AsyncIterator[NlpService]:
+    table = ModelTable("nlp", "nlp-test", SPEC.tasks, "cpu", LoadMeter())
+    await table.load(ModelConfig(source="starter://minilm"))
+    stateless: Any = None  # this service keeps nothing in Redis
+    yield NlpService(ServiceContext(table, stateless, stateless))
+    await table.close()
