@@ -26,7 +26,7 @@ _DONT_EXIT = 0x8000  # espeakINITIALIZE_DONT_EXIT: say that the data is missing,
 _UTF8 = 1  # espeakCHARS_UTF8; neither espeakSSML nor espeakPHONEMES, so that markup is spoken as text
 _RATE = 1  # espeakRATE
 _BUFFER_MS = 200
-_TEST_VOICE = b"art/xex"  # comes without its dictionary and says nothing
+_DATA = Path("espeak-ng-data")
 
 
 class _Voice(ctypes.Structure):
@@ -72,9 +72,9 @@ class Library:
             if not voice:
                 return found
             of = voice.contents
-            if of.identifier == _TEST_VOICE:
-                continue
-            found.append((of.name.decode(), of.identifier.decode(), _languages(of.languages)))
+            name, identifier = of.name.decode(), of.identifier.decode()
+            if _has_dictionary(identifier):
+                found.append((name, identifier, _languages(of.languages)))
         return found
 
     def speak(self, ask: Head, text: bytes) -> tuple[Head, bytes]:
@@ -97,6 +97,16 @@ class Library:
         if len(pcm) > most_bytes:
             return {"problem": "long"}, b""
         return {"rate_hz": self._rate_hz}, bytes(pcm)
+
+
+def _has_dictionary(identifier: str) -> bool:
+    """Whether the voice's dictionary was installed; without it the voice says nothing."""
+    dictionary = ""
+    for line in (_DATA / "lang" / identifier).read_text(encoding="utf-8", errors="replace").splitlines():
+        word, _, value = line.partition(" ")
+        if word == "dictionary" or (word == "language" and not dictionary):
+            dictionary = value.split()[0].partition("-")[0]
+    return (_DATA / f"{dictionary}_dict").is_file()
 
 
 def _languages(at: int) -> list[str]:
