@@ -1,36 +1,22 @@
 """The gateway's listener: gRPC, gRPC-Web and REST/JSON on one port, routed by the model in the body.
 
-Filters in order: CORS; gRPC-Web to gRPC; REST to gRPC by `google.api.http`; extraction of the
-request's `model` field into metadata; Lua, which puts it into the routing header (whatever the
-caller had put there is dropped) and ends early what is too large; the router.
+Filters in order: CORS; Lua, which ends early what is too large; gRPC-Web to gRPC; REST to gRPC by
+`google.api.http`; extraction of the request's `model` field into metadata; Lua, which puts it into
+the routing header (whatever the caller had put there is dropped); the router.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
 import betterproto2
-from envoy_data_plane.envoy.config.accesslog.v3 import (
-    AccessLogFilter,
-    ComparisonFilter,
-    ComparisonFilterOp,
-    ExtensionFilter,
-    OrFilter,
-    StatusCodeFilter,
-)
 from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
-    HeaderValue,
-    HeaderValueOption,
-    HeaderValueOptionHeaderAppendAction,
     Http2ProtocolOptions,
-    RuntimeUInt32,
 )
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
-from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import Cors, CorsPolicy
 from envoy_data_plane.envoy.extensions.filters.http.grpc_field_extraction.v3 import (
     FieldExtractions,
@@ -48,19 +34,17 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpConnectionManager,
     HttpConnectionManagerServerHeaderTransformation,
     HttpFilter,
-    LocalReplyConfig,
     Rds,
-    ResponseMapper,
 )
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
-from meshwork.errors import TooLarge
 from meshwork.xds.resources import from_ads, socket_address
 from meshwork.xds.routes import router_filter
 from meshwork.xds.snapshot import Resource
 from services.router.contract import MODEL_FIELD, Service
 from services.router.planner import GATEWAY, MODEL_HEADER
+from services.router.replies import local_replies
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,9 +63,18 @@ class GatewaySettings:
     cors_origins: str = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
 
+# %d: bytes. Refuses what says itself that it is too large before any of it is sent.
+_SIZE_LUA = """
+local LIMIT = %d
+function envoy_on_request(handle)
+  local length = tonumber(handle:headers():get("content-length") or "0")
+  if length and length > LIMIT then handle:respond({[":status"] = "413"}, "") end
+end
+"""
+
 # %s: header, field. The value becomes a header, so what may not stand in one is percent-encoded,
 # as services.router.planner.header_value does.
-_LUA = """
+_MODEL_LUA = """
 local HEADER, FIELD = "%s", "%s"
 local function encode(c) return string.format("%%%%%%02X", string.byte(c)) end
 function envoy_on_request(handle)
@@ -105,6 +98,10 @@ def _filter(name: str, config: betterproto2.Message) -> HttpFilter:
     return HttpFilter(name=f"envoy.filters.http.{name}", typed_config=Any.pack(config))
 
 
+def _lua(code: str) -> Lua:
+    return Lua(default_source_code=DataSource(inline_string=code))
+
+
 def _transcoder(
     settings: GatewaySettings, services: Iterable[Service], descriptors: bytes
 ) -> GrpcJsonTranscoder:
@@ -119,8 +116,7 @@ def _transcoder(
         request_validation_options=GrpcJsonTranscoderRequestValidationOptions(
             reject_unknown_query_parameters=True, reject_binding_body_field_collisions=True
         ),
-        # Base64 takes four characters for three bytes.
-        max_request_body_size=settings.max_message_bytes * 4 // 3 + 65536,
+        max_request_body_size=settings.max_message_bytes,
         max_response_body_size=min(settings.max_message_bytes * 4, 2**32 - 1),
     )
 
@@ -150,55 +146,6 @@ def cors(settings: GatewaySettings) -> dict[str, Any]:
     return {"envoy.filters.http.cors": Any.pack(policy)}
 
 
-def _status_is(code: int) -> AccessLogFilter:
-    comparison = ComparisonFilter(
-        op=ComparisonFilterOp.EQ, value=RuntimeUInt32(default_value=code, runtime_key=f"unused.{code}")
-    )
-    return AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=comparison))
-
-
-def _header(name: str, value: str) -> HeaderValueOption:
-    return HeaderValueOption(
-        header=HeaderValue(key=name, value=value),
-        append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
-    )
-
-
-def _details_hold(text: str) -> AccessLogFilter:
-    expression = ExpressionFilter(expression=f"response.code_details.contains('{text}')")
-    return AccessLogFilter(
-        extension_filter=ExtensionFilter(
-            name="envoy.access_loggers.extension_filters.cel", typed_config=Any.pack(expression)
-        )
-    )
-
-
-def _local_replies(settings: GatewaySettings) -> LocalReplyConfig:
-    limit = settings.max_message_bytes
-    too_large = TooLarge(
-        f"the message is larger than the {limit} bytes that this mesh takes",
-        metadata={"limit_bytes": str(limit)},
-    )
-    details = base64.b64encode(too_large.status().SerializeToString()).decode().rstrip("=")
-    return LocalReplyConfig(
-        mappers=[
-            ResponseMapper(
-                filter=AccessLogFilter(
-                    or_filter=OrFilter(
-                        filters=[_status_is(413), _details_hold("FAILED_PRECONDITION{REQUEST_BUFFER")]
-                    )
-                ),
-                body=DataSource(inline_string=str(too_large)),
-                headers_to_add=[
-                    _header("grpc-status", "8"),
-                    _header("grpc-message", str(too_large)),
-                    _header("grpc-status-details-bin", details),
-                ],
-            ),
-        ],
-    )
-
-
 def gateway_listener(settings: GatewaySettings, services: Iterable[Service], descriptors: bytes) -> Resource:
     """The listener: `services` with their REST mappings, as `descriptors` says."""
     services = tuple(services)
@@ -206,10 +153,11 @@ def gateway_listener(settings: GatewaySettings, services: Iterable[Service], des
     whole = min(settings.max_message_bytes + 5, 2**31 - 1)
     filters = [
         _filter("cors", Cors()),
+        _filter("lua", _lua(_SIZE_LUA % settings.max_message_bytes)),
         _filter("grpc_web", GrpcWeb()),
         _filter("grpc_json_transcoder", _transcoder(settings, services, descriptors)),
         _filter("grpc_field_extraction", _extraction(services, descriptors)),
-        _filter("lua", Lua(default_source_code=DataSource(inline_string=_LUA % (MODEL_HEADER, MODEL_FIELD)))),
+        _filter("lua", _lua(_MODEL_LUA % (MODEL_HEADER, MODEL_FIELD))),
         router_filter(),
     ]
     manager = HttpConnectionManager(
@@ -227,7 +175,7 @@ def gateway_listener(settings: GatewaySettings, services: Iterable[Service], des
         stream_idle_timeout=timedelta(0),
         request_headers_timeout=timedelta(seconds=10),
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
-        local_reply_config=_local_replies(settings),
+        local_reply_config=local_replies(settings.max_message_bytes),
         generate_request_id=True,
     )
     listener = Listener(

@@ -36,9 +36,7 @@ _COMMON = (
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 )
-_UNKNOWN_PATH = (
-    '{"code": 5, "message": "no such path; the paths of the mesh begin with /v1/, see GET /v1/services"}'
-)
+_UNKNOWN_PATH = "no such path; the paths of the mesh begin with /v1/, GET /v1/services lists its services"
 
 
 def header_value(model: str) -> str:
