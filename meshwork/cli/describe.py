@@ -16,7 +16,7 @@ from meshwork.cli.console import (
     print_json,
     reports_errors,
 )
-from meshwork.cli.tables import models_table
+from meshwork.cli.tables import model_card, models_table
 from meshwork.supervisor.home import Home
 
 
@@ -27,6 +27,8 @@ from meshwork.supervisor.home import Home
 @reports_errors
 def models(service: str, as_json: bool, address: str) -> None:
     """List the models that are served: task, version, device, memory, licence, measured quality.
+
+    With SERVICE, its models' cards too: every figure that was measured, and the limits.
 
     \b
     Examples:
@@ -39,11 +41,15 @@ def models(service: str, as_json: bool, address: str) -> None:
         print_json([as_data(model) for model in found])
         return
     out.print(models_table(found))
+    if not service:
+        out.print(
+            "\n`meshwork models SERVICE` shows their cards: what was measured, and the limits.", style="dim"
+        )
+        return
     for served in found:
-        if served.model.limits:
-            out.print(f"\n[bold]{served.model.name}[/]: {served.model.description}")
-            for limit in served.model.limits:
-                out.print(f"  - {limit}", style="dim")
+        out.print()
+        for line in model_card(served.model):
+            out.print(line)
 
 
 @click.group(name="config")

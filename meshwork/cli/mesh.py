@@ -149,9 +149,8 @@ async def _up_detached(home: Home, settings: config.MeshConfig) -> int:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             process.kill()
-        with home.log("mesh").open(encoding="utf-8", errors="replace") as file:
-            file.seek(begin)
-            reason = file.read().strip()
+        failed = home.read()
+        reason = failed.reason if failed else "\n".join(home.last_lines("mesh", 20, begin))
         err.print(f"[bold red]The mesh did not start:[/] {escape(reason)}")
         return 1
     start.show_ready(ready, await start.leases(ready))

@@ -86,9 +86,13 @@ def _text(field: FieldDescriptor, value: Any) -> str:
 
 def _one(field: FieldDescriptor, value: Any) -> str:
     if field.enum_type is not None:
-        return str(field.enum_type.values_by_number[value].name).lower()
+        values = field.enum_type.values_by_number
+        prefix = str(values[0].name).removesuffix("UNSPECIFIED")
+        return str(values[value].name).removeprefix(prefix).lower() if value in values else str(value)
     if field.cpp_type in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
         return f"{value:.4f}"
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING and field.type == FieldDescriptor.TYPE_BYTES:
+        return f"{len(value)} bytes" if value else ""
     if field.message_type is None:
         return str(value)
     name = field.message_type.full_name

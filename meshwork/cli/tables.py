@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -11,6 +12,7 @@ from rich.text import Text
 from meshwork.router.v1 import router_pb2
 from meshwork.supervisor.home import MeshRecord
 
+_PLAIN: dict[str, Any] = {"box": None, "pad_edge": False}
 COLOURS = {
     "ready": "green",
     "loading": "yellow",
@@ -48,7 +50,7 @@ def services_table(services: Mapping[str, int], replicas: Iterable[router_pb2.Re
         services: the replicas asked for, by service.
         replicas: those that hold a lease.
     """
-    table = Table("SERVICE", "MODEL", "VERSION", "DEVICE", "REPLICAS", "STATE", box=None, pad_edge=False)
+    table = Table("SERVICE", "MODEL", "VERSION", "DEVICE", "REPLICAS", "STATE", **_PLAIN)
     held = list(replicas)
     for service, wanted in services.items():
         own = [replica for replica in held if replica.service == service]
@@ -73,18 +75,7 @@ def services_table(services: Mapping[str, int], replicas: Iterable[router_pb2.Re
 
 def replicas_table(replicas: Iterable[router_pb2.Replica], record: MeshRecord | None) -> Table:
     """One row a replica, with its process where it runs on this machine."""
-    table = Table(
-        "SERVICE",
-        "REPLICA",
-        "STATE",
-        "MODELS",
-        "DEVICE",
-        "ADDRESS",
-        "PID",
-        "RESTARTS",
-        box=None,
-        pad_edge=False,
-    )
+    table = Table("SERVICE", "REPLICA", "STATE", "MODELS", "DEVICE", "ADDRESS", "PID", "RESTARTS", **_PLAIN)
     processes = {process.name: process for process in record.processes} if record else {}
     listed = set()
     for replica in replicas:
@@ -122,24 +113,15 @@ def replicas_table(replicas: Iterable[router_pb2.Replica], record: MeshRecord | 
 
 
 def models_table(models: Iterable[router_pb2.ServedModel]) -> Table:
-    """One row a model, with its licence and its measured quality."""
+    """One row a model; of its quality the first figure."""
     table = Table(
-        "SERVICE",
-        "MODEL",
-        "METHODS",
-        "DEVICE",
-        "MEMORY",
-        "REPLICAS",
-        "LICENCE",
-        "QUALITY",
-        box=None,
-        pad_edge=False,
+        "SERVICE", "MODEL", "METHODS", "DEVICE", "MEMORY", "REPLICAS", "LICENCE", "QUALITY", **_PLAIN
     )
     for served in models:
         model = served.model
-        quality = "\n".join(f"{entry.metric} {entry.value:.4g} ({entry.dataset})" for entry in model.quality)
         state = model_state(model.state)
         name = f"{model.name}@{model.version}" if model.version else model.name
+        quality = f"{model.quality[0].metric} {model.quality[0].value:.4g}" if model.quality else ""
         table.add_row(
             model.service,
             name if state == "ready" else f"{name} [{COLOURS.get(state, '')}]{state}[/]",
@@ -151,3 +133,12 @@ def models_table(models: Iterable[router_pb2.ServedModel]) -> Table:
             escape(model.error or quality),
         )
     return table
+
+
+def model_card(model: router_pb2.Model) -> Iterator[str]:
+    """All that a model's card says, a line each, as rich markup."""
+    yield f"[bold]{model.name}@{model.version}[/] {escape(model.description)}"
+    for entry in model.quality:
+        yield f"  measured: {escape(entry.metric)} {entry.value:.4g}, on {escape(entry.dataset)}"
+    for limit in model.limits:
+        yield f"  [dim]limit: {escape(limit)}[/]"

@@ -130,10 +130,10 @@ class ModelTable:
             _describe_card(described, directory.card)
             self._on_change()
             device = self._device(described.device)
-            began, rss = time.monotonic(), psutil.Process().memory_info().rss
+            began, before = time.monotonic(), memory_bytes()
             loop = asyncio.get_running_loop()
             task = await loop.run_in_executor(device.thread, self._build, directory, described.device)
-            described.memory_bytes = max(0, psutil.Process().memory_info().rss - rss)
+            described.memory_bytes = max(0, memory_bytes() - before)
         except Exception as error:
             described.state = router_pb2.MODEL_STATE_FAILED
             described.error = (
@@ -270,6 +270,19 @@ async def _captured(work: Any) -> Any:
         return await work
     except Exception as error:
         return error
+
+
+def memory_bytes() -> int:
+    """Memory of this process and of those that it started, shared pages counted once where known."""
+    me = psutil.Process()
+    total = 0
+    for process in (me, *me.children(recursive=True)):
+        try:
+            info = process.memory_full_info()
+        except psutil.Error:
+            continue  # it ended meanwhile
+        total += getattr(info, "pss", 0) or info.rss
+    return total
 
 
 def version_order(version: str) -> tuple[tuple[int, str], ...]:

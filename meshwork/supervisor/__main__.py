@@ -18,14 +18,13 @@ async def _run() -> str:
 
 
 def main() -> None:
-    """Runs the mesh until a signal; exits with the reason if it failed to start."""
+    """Runs the mesh until a signal; exit status 1 if it failed to start."""
     log_to_stderr("mesh")
     try:
-        reason = asyncio.run(_run())
+        failed = asyncio.run(_run())
     except MeshworkError as error:
-        reason = str(error)
-    if reason:
-        sys.exit(reason)
+        sys.exit(str(error))
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._created = 0.0
         self._state = "stopped"
+        self._log_start = 0  # where in its log the present run begins
         self._stopping = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"child {name}")
 
@@ -87,6 +88,10 @@ class Child:
             restarts=self.restarts,
             last_exit=self.last_exit,
         )
+
+    def last_lines(self, count: int) -> list[str]:
+        """What the present or the last run printed at its end."""
+        return self._home.last_lines(self.name, count, self._log_start)
 
     async def _run(self) -> None:
         while not self._stopping.is_set():
@@ -107,6 +112,7 @@ class Child:
 
     async def _run_once(self) -> int:
         log = self._home.open_log(self.name)
+        self._log_start = os.fstat(log).st_size
         try:
             # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop it in order.
             self._process = await asyncio.create_subprocess_exec(

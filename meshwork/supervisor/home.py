@@ -92,11 +92,11 @@ class Home:
             path.replace(path.with_suffix(".log.1"))
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def last_lines(self, name: str, count: int) -> list[str]:
-        """The last lines of a log, fewer if there are fewer."""
+    def last_lines(self, name: str, count: int, since: int = 0) -> list[str]:
+        """The last lines of a log from the byte `since` on, fewer if there are fewer."""
         try:
             with self.log(name).open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - 64 * 1024))
+                file.seek(max(since, file.seek(0, os.SEEK_END) - 64 * 1024))
                 return file.read().decode("utf-8", "replace").splitlines()[-count:]
         except OSError:
             return []

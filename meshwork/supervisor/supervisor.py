@@ -107,7 +107,8 @@ class Supervisor:
                     task.cancel()
                 await asyncio.gather(*background, return_exceptions=True)
                 await self._stop_all()
-                self._home.forget()
+                if self._state != "failed":
+                    self._home.forget()
         return self._reason
 
     async def _until_stopped(self, stop: asyncio.Event) -> None:
@@ -220,7 +221,7 @@ class Supervisor:
             name=child.name,
             how=child.last_exit,
             again_s=backoff_s(child.crashes),
-            last_lines=self._home.last_lines(child.name, CRASH_LINES),
+            last_lines=child.last_lines(CRASH_LINES),
         )
         lines = "".join(f"\n    {line}" for line in crash.last_lines)
         log.error("%s ended: %s; again in %g s%s", crash.name, crash.how, crash.again_s, lines)
