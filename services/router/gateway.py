@@ -63,12 +63,18 @@ class GatewaySettings:
     cors_origins: str = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
 
-# %d: bytes. Refuses what says itself that it is too large before any of it is sent.
+# %d: bytes. Refuses, before it is sent, what can't but be too large: JSON takes up to four characters
+# for three bytes. A caller that does not wait for our word (`expect`) would lose our answer in the
+# reset of its connection, so it may go on to where its message is refused by its real size, unless
+# that would cost too much.
 _SIZE_LUA = """
 local LIMIT = %d
 function envoy_on_request(handle)
-  local length = tonumber(handle:headers():get("content-length") or "0")
-  if length and length > LIMIT then handle:respond({[":status"] = "413"}, "") end
+  local headers = handle:headers()
+  local length = tonumber(headers:get("content-length") or "0") or 0
+  if length > 2 * LIMIT or (length > LIMIT * 4 / 3 + 65536 and headers:get("expect")) then
+    handle:respond({[":status"] = "413"}, "")
+  end
 end
 """
 

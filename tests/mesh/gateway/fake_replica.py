@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 
@@ -17,6 +18,8 @@ from meshwork.state.connect import REDIS_AWAY, connect
 from meshwork.state.keys import Keys
 from meshwork.state.leases import LeaseBook
 from meshwork.type.v1 import served_by_pb2
+
+LEASE_TTL_S = 6.0
 
 
 class FakeNlp:
@@ -76,10 +79,8 @@ async def main(name: str, *models: str) -> None:
         )
     book = LeaseBook(connect(os.environ["MESHWORK_REDIS_URL"]), Keys())
     while True:
-        try:
-            await book.renew(replica, 3.0)
-        except REDIS_AWAY:
-            pass
+        with contextlib.suppress(*REDIS_AWAY):
+            await book.renew(replica, LEASE_TTL_S)
         await asyncio.sleep(0.5)
 
 
