@@ -12,35 +12,41 @@ help: ## Show the commands
 # torch comes first: asked for by another package, pip would take its newest build.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Meshwork needs Python 3.11 or newer: make PYTHON=python3.11 up")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@echo "installing into $(VENV), a few minutes the first time"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mesh]'
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	@echo "installing what tests and checks need"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 up: $(VENV)/.ready ## Install, and run the whole mesh in this terminal
-	$(BIN)/meshwork up
+	@$(BIN)/meshwork up
 
-test: $(VENV)/.ready ## Run all tests
+test: $(VENV)/.ready-dev ## Run all tests
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.ready ## Say whether the tree is clean: format, lint, types, generated code, protos
+check: $(VENV)/.ready-dev ## Say whether the tree is clean: format, lint, types, generated code, protos
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/python -m tools.generate --check
 	$(BIN)/buf lint meshwork/descriptors.binpb --config buf.yaml
 
-format: $(VENV)/.ready ## Format the code and mend what can be mended
+format: $(VENV)/.ready-dev ## Format the code and mend what can be mended
 	$(BIN)/ruff format --quiet .
 	$(BIN)/ruff check --fix --quiet .
 
-generate: $(VENV)/.ready ## Make the generated code from protos/
+generate: $(VENV)/.ready-dev ## Make the generated code from protos/
 	$(BIN)/python -m tools.generate
 
-starters: $(VENV)/.ready ## Train and measure the starter models from nothing
+starters: $(VENV)/.ready-dev ## Train and measure the starter models from nothing
 	$(BIN)/python -m training
 
-bench: $(VENV)/.ready ## Run all benchmarks and print a table
+bench: $(VENV)/.ready-dev ## Run all benchmarks and print a table
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove what was installed and cached

@@ -1,0 +1,1 @@
+"""One question a file; each prints one JSON line last. `make bench` runs them all."""

@@ -1,0 +1,24 @@
+"""Inside the mesh, a channel to `xds:///SERVICE` reaches replicas without the gateway."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.mesh.conftest import Mesh
+
+SCRIPT = """
+import sys, meshwork
+with meshwork.connect("xds:///", router=sys.argv[1]) as mesh:
+    seen = {mesh.nlp.embed("hello", timeout_s=20).served_by.replica for _ in range(40)}
+    print(len(seen), mesh.translation.detect_language("guten Tag, wie geht es dir").languages[0].language_code)
+"""
+
+
+def test_a_proxyless_client_uses_every_replica(mesh: Mesh) -> None:
+    # A process of its own: gRPC reads its xDS bootstrap once a process.
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, mesh.record().router], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2", "de"]

@@ -1,0 +1,35 @@
+"""Trains and measures the starter models from nothing: `make starters`, `python -m training NAME`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import time
+
+# speech measures what its packages bring; the others are trained.
+STARTERS = ("digits", "minilm", "sequence", "speech", "phrases")
+
+
+def main() -> None:
+    """Makes the starters that are named, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser.add_argument("starters", nargs="*", metavar="NAME", help=f"one of: {', '.join(STARTERS)}")
+    names = parser.parse_args().starters or STARTERS
+    unknown = [name for name in names if name not in STARTERS]
+    if unknown:
+        parser.error(f"no starter {', '.join(unknown)}; there are: {', '.join(STARTERS)}")
+    for number, name in enumerate(names, 1):
+        print(f"[{number}/{len(names)}] {name}")
+        began = time.monotonic()
+        importlib.import_module(
+            f"training.{name}" if _is_module(name) else f"training.{name}.__main__"
+        ).main()
+        print(f"[{number}/{len(names)}] {name} is done after {(time.monotonic() - began) / 60:.1f} minutes")
+
+
+def _is_module(name: str) -> bool:
+    return not hasattr(importlib.import_module(f"training.{name}"), "__path__")
+
+
+if __name__ == "__main__":
+    main()
