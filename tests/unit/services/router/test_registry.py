@@ -1,0 +1,144 @@
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from meshwork.errors import ResourceExhausted
+from meshwork.router.v1 import router_pb2
+from meshwork.state.leases import LeaseView
+from services.router.registry import WATCH_QUEUE, Change, FellBehind, Registry, Roster, differences
+from services.router.service import RouterService, models_of
+
+ADDED, MODIFIED, REMOVED = 1, 2, 3
+
+
+def replica(name: str, state: router_pb2.ReplicaState.ValueType = 2) -> router_pb2.Replica:
+    return router_pb2.Replica(name=name, service="nlp", address="127.0.0.1:1", state=state)
+
+
+def view(*names: str, epoch: str = "e", reconnected: bool = False) -> LeaseView:
+    return LeaseView(replicas={name: replica(name) for name in names}, epoch=epoch, reconnected=reconnected)
+
+
+@pytest.fixture
+def roster() -> Roster:
+    made = Roster(grace_s=6)
+    assert made.update(view("a", "b", reconnected=True), 100)
+    return made
+
+
+def test_a_lease_that_goes_takes_its_replica_out_at_once(roster: Roster) -> None:
+    assert roster.update(view("a"), 101)
+    assert set(roster.replicas) == {"a"}
+
+
+def test_a_redis_that_forgot_takes_nothing_out_until_replicas_had_time(roster: Roster) -> None:
+    assert not roster.update(view(epoch=""), 101)
+    assert set(roster.replicas) == {"a", "b"}
+    roster.update(view("a", epoch="new"), 102)
+    assert set(roster.replicas) == {"a", "b"}
+    assert not roster.settled(107)
+    roster.update(view("a", epoch="new"), 108.5)
+    assert set(roster.replicas) == {"a"}
+    assert roster.settled(109)
+
+
+def test_leases_that_lapsed_while_redis_was_away_are_kept_for_the_grace_period(roster: Roster) -> None:
+    roster.update(view(reconnected=True), 101)
+    assert set(roster.replicas) == {"a", "b"}
+    roster.update(view(), 108)
+    assert roster.replicas == {}
+
+
+def test_a_draining_replica_is_not_kept(roster: Roster) -> None:
+    draining = LeaseView(replicas={"a": replica("a", 3), "b": replica("b")}, epoch="e")
+    roster.update(draining, 101)
+    roster.update(view(epoch="new"), 102)
+    assert set(roster.replicas) == {"b"}
+
+
+def test_an_empty_redis_is_believed_only_after_the_grace_period() -> None:
+    roster = Roster(grace_s=6)
+    roster.update(view(epoch=""), 100)
+    assert not roster.known
+    roster.update(view(epoch=""), 106)
+    assert roster.known
+
+
+def test_the_first_lease_shows_that_redis_knows() -> None:
+    roster = Roster(grace_s=6)
+    roster.update(view("a"), 100)
+    assert roster.known
+
+
+def test_differences_are_told_by_name() -> None:
+    before = {"a": replica("a"), "b": replica("b")}
+    after = {"b": replica("b", 3), "c": replica("c")}
+    changes = [(change.type, change.replica.name) for change in differences(before, after)]
+    assert changes == [(REMOVED, "a"), (MODIFIED, "b"), (ADDED, "c")]
+
+
+class Views:
+    """A lease book that gives the views that it is handed."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[LeaseView] = asyncio.Queue()
+
+    async def watch(self) -> AsyncGenerator[LeaseView, None]:
+        while True:
+            yield await self.queue.get()
+
+    async def reap(self) -> list[str]:
+        return []
+
+    async def view(self) -> LeaseView:
+        return view()
+
+
+async def test_a_watcher_hears_what_is_there_and_then_changes() -> None:
+    views = Views()
+    registry = Registry(views)  # type: ignore[arg-type]
+    running = asyncio.create_task(registry.run())
+    views.queue.put_nowait(view("a"))
+    await registry.changed.wait()
+    watch = registry.watch()
+    assert (await anext(watch)).replica.name == "a"
+    views.queue.put_nowait(view("a", "b"))
+    assert (await anext(watch)) == Change(ADDED, replica("b"))
+    views.queue.put_nowait(view("b"))
+    assert (await anext(watch)) == Change(REMOVED, replica("a"))
+    await watch.aclose()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_a_watcher_that_falls_behind_is_told_so() -> None:
+    registry = Registry(Views())  # type: ignore[arg-type]
+    watch = registry.watch()
+    waiting = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
+    for _ in range(WATCH_QUEUE + 1):
+        registry._tell(Change(ADDED, replica("a")))
+    await waiting
+    for _ in range(WATCH_QUEUE - 1):
+        await anext(watch)
+    with pytest.raises(FellBehind):
+        await anext(watch)
+
+
+def test_a_model_is_described_by_a_replica_that_has_it_ready() -> None:
+    loading, ready = replica("a"), replica("b")
+    loading.models.add(name="m", version="1", state=router_pb2.MODEL_STATE_LOADING)
+    ready.models.add(name="m", version="1", state=router_pb2.MODEL_STATE_READY, memory_bytes=7)
+    (served,) = models_of([loading, ready])
+    assert served.model.memory_bytes == 7
+    assert list(served.replicas) == ["b"]
+
+
+async def test_services_without_replicas_are_listed_with_what_was_asked_for() -> None:
+    registry = Registry(Views())  # type: ignore[arg-type]
+    service = RouterService(registry, ["vision"], lambda: {"nlp": 2})
+    answer = await service.ListServices(router_pb2.ListServicesRequest(), None)  # type: ignore[arg-type]
+    assert [(each.name, each.desired_replicas) for each in answer.services] == [("nlp", 2), ("vision", 0)]
+    assert issubclass(ResourceExhausted, Exception)

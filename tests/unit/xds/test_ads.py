@@ -1,0 +1,167 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from meshwork.xds.ads import AdsService, ClientState
+from meshwork.xds.cache import SnapshotCache
+from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Snapshot
+from meshwork.xds.wire import (
+    ADS_METHOD,
+    Node,
+    Request,
+    Response,
+    encode_request,
+    encode_response,
+    parse_request,
+    parse_response,
+)
+
+
+def snapshot(*clusters: str, routes: bytes = b"", complete: bool = True, config: bytes = b"") -> Snapshot:
+    return Snapshot(
+        {
+            CLUSTER: [Resource(name, name.encode() + config) for name in clusters],
+            ENDPOINTS: [Resource(name, name.encode()) for name in clusters],
+            LISTENER: [Resource("gateway", b"listener")],
+            ROUTES: [Resource("gateway", routes)],
+        },
+        complete=complete,
+    )
+
+
+class Envoy:
+    """Asks and accepts as Envoy does; writes down what it is sent."""
+
+    def __init__(self, version: str = "") -> None:
+        self.state = ClientState()
+        self.log: list[tuple[str, tuple[bytes, ...]]] = []
+        for kind, names in ((CLUSTER, ()), (LISTENER, ()), (ENDPOINTS, ("a", "b")), (ROUTES, ("gateway",))):
+            self.state.take(Request(type_url=kind, names=names, version=version, node=Node(id="envoy")))
+
+    def settle(self, current: Snapshot, generation: int = 1) -> list[tuple[str, tuple[bytes, ...]]]:
+        self.log = []
+        while (response := self.state.next(current, generation)) is not None:
+            kind = response.type_url.rpartition(".")[2]
+            self.log.append((kind, response.bodies))
+            names = sorted(self.state.subscriptions[response.type_url].names)
+            self.state.take(
+                Request(type_url=response.type_url, names=tuple(names), nonce=response.nonce, version="x")
+            )
+        return self.log
+
+
+def kinds(log: list[tuple[str, tuple[bytes, ...]]]) -> list[str]:
+    return [kind for kind, _ in log]
+
+
+def test_what_a_route_names_is_sent_before_the_route() -> None:
+    order = ["Cluster", "ClusterLoadAssignment", "Listener", "RouteConfiguration"]
+    assert kinds(Envoy().settle(snapshot("a"))) == order
+
+
+def test_a_cluster_goes_only_after_the_routes_have_left_it() -> None:
+    envoy = Envoy()
+    envoy.settle(snapshot("a", routes=b"to a"))
+    log = envoy.settle(snapshot("b", routes=b"to b"), 2)
+    assert log[0] == ("Cluster", (b"a", b"b"))
+    assert kinds(log).index("RouteConfiguration") < len(log) - 1
+    assert log[-1][1] == (b"b",)
+    assert envoy.state.generation == 2
+
+
+def test_endpoints_follow_a_cluster_whose_settings_changed_though_they_did_not() -> None:
+    envoy = Envoy()
+    envoy.settle(snapshot("a"))
+    assert kinds(envoy.settle(snapshot("a", config=b"new"), 2)) == ["Cluster", "ClusterLoadAssignment"]
+
+
+def test_a_client_that_has_something_loses_nothing_to_an_incomplete_snapshot() -> None:
+    knowing, fresh = Envoy(version="earlier"), Envoy()
+    assert knowing.settle(snapshot(complete=False)) == []
+    assert fresh.settle(snapshot(complete=False)) != []
+    assert kinds(knowing.settle(snapshot("a"), 2))[0] == "Cluster"
+
+
+def test_a_rejection_is_kept_visible() -> None:
+    state = ClientState()
+    state.take(Request(type_url=CLUSTER, node=Node(id="envoy")))
+    response = state.next(snapshot("a"), 1)
+    assert response is not None
+    state.take(Request(type_url=CLUSTER, nonce=response.nonce, error="no such policy"))
+    assert state.rejections() == {CLUSTER: "no such policy"}
+
+
+def test_requests_and_responses_are_read_as_they_were_written() -> None:
+    request = Request(
+        type_url=CLUSTER,
+        version="1",
+        names=("a",),
+        nonce="2",
+        error="e",
+        node=Node(id="i", cluster="c", user_agent="envoy"),
+    )
+    assert parse_request(encode_request(request)) == request
+    response = Response(type_url=CLUSTER, version="1", nonce="2", bodies=(b"a", b""))
+    assert parse_response(encode_response(response)) == response
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[tuple[SnapshotCache, AdsService, grpc.aio.Channel]]:
+    cache = SnapshotCache(snapshot("a"))
+    service = AdsService(cache)
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((service.handler(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield cache, service, channel
+    await server.stop(None)
+
+
+async def test_a_published_snapshot_reaches_the_client_and_is_taken(
+    served: tuple[SnapshotCache, AdsService, grpc.aio.Channel],
+) -> None:
+    cache, service, channel = served
+    call = channel.stream_stream(ADS_METHOD)()
+    await call.write(encode_request(Request(type_url=CLUSTER, node=Node(id="envoy"))))
+    first = parse_response(await call.read())
+    assert first.bodies == (b"a",)
+    await call.write(encode_request(Request(type_url=CLUSTER, nonce=first.nonce, version=first.version)))
+    generation = cache.publish(snapshot("a", "b"))
+    second = parse_response(await call.read())
+    assert second.bodies == (b"a", b"b")
+    taken = asyncio.create_task(cache.taken(generation))
+    await asyncio.sleep(0)
+    assert not taken.done()
+    await call.write(encode_request(Request(type_url=CLUSTER, nonce=second.nonce, version=second.version)))
+    await taken
+    assert [client.node.id for client in service.clients] == ["envoy"]
+    call.cancel()
+
+
+async def test_a_client_that_leaves_is_not_waited_for(
+    served: tuple[SnapshotCache, AdsService, grpc.aio.Channel],
+) -> None:
+    cache, _, channel = served
+    call = channel.stream_stream(ADS_METHOD)()
+    await call.write(encode_request(Request(type_url=CLUSTER)))
+    await call.read()
+    generation = cache.publish(snapshot("b"))
+    taken = asyncio.create_task(cache.taken(generation))
+    await call.done_writing()
+    await taken
+
+
+async def test_garbage_ends_its_stream_only(
+    served: tuple[SnapshotCache, AdsService, grpc.aio.Channel],
+) -> None:
+    _, _, channel = served
+    broken = channel.stream_stream(ADS_METHOD)()
+    await broken.write(b"\xff\xff\xff")
+    assert await broken.read() is grpc.aio.EOF
+    fine = channel.stream_stream(ADS_METHOD)()
+    await fine.write(encode_request(Request(type_url=CLUSTER)))
+    assert parse_response(await fine.read()).bodies == (b"a",)
+    fine.cancel()
