@@ -63,13 +63,13 @@ class SequenceRecommender(Recommender[Asked, Scores]):
         if len(catalogue) != config.items:
             raise CardError(f"{path}: {config.items} items, but {ITEMS_FILE} has {len(catalogue)}")
         weights = directory.file(WEIGHTS_FILE)
-        with torch.device("meta"):
-            network = SASRec(config)
+        # Not on the meta device: it saves the filling of tables and costs the import of torch's compiler.
+        network = SASRec(config)
         try:
-            network.load_state_dict(load_file(weights, device=device), assign=True)
+            network.load_state_dict(load_file(weights))
         except (RuntimeError, SafetensorError) as error:
             raise CardError(f"{weights}: does not fit {CONFIG_FILE}: {error}") from error
-        return cls(network.float(), catalogue, device)
+        return cls(network, catalogue, device)
 
     def warm_up(self) -> None:
         """Runs a full history and a likeness through."""
