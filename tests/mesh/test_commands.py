@@ -126,8 +126,16 @@ def test_a_wrong_config_names_the_line(lone: Mesh, tmp_path: Path) -> None:
 
 def test_ctrl_c_stops_everything_and_leaves_no_process_and_no_lock(lone: Mesh, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "meshwork", "up", "--port", str(lone.port)]
-        + ["--config", str(tmp_path / "small.yaml")],
+        [
+            sys.executable,
+            "-m",
+            "meshwork",
+            "up",
+            "--port",
+            str(lone.port),
+            "--config",
+            str(tmp_path / "small.yaml"),
+        ],
         env=lone.environment,
         cwd=ROOT,
         stdout=subprocess.PIPE,

@@ -70,7 +70,7 @@ def test_a_killed_gateway_comes_back(mesh: Mesh) -> None:
 
 
 def test_of_two_replicas_one_may_be_killed_and_no_call_fails(mesh: Mesh) -> None:
-    eventually(lambda: len([r for r in ready(mesh, "nlp")]) == 2)
+    eventually(lambda: len(list(ready(mesh, "nlp"))) == 2)
     victim = pid_of(mesh, "nlp")
     with mesh.client() as client:
         for number in range(60):
