@@ -59,7 +59,7 @@ class Sphinx(Recognizer[Utterances, list[Word]]):
 
     def warm_up(self) -> None:
         """Starts the process and hears half a second of noise."""
-        noise = conditioned(np.zeros(RATE_HZ // 2, np.float32))
+        noise = dithered(np.zeros(RATE_HZ // 2, np.float32))
         whole = Utterances(pcm=noise, spans=((0, len(noise)),), duration_s=0.5)
         (raw,) = self.forward([whole])
         if isinstance(raw, MeshworkError):
@@ -67,9 +67,10 @@ class Sphinx(Recognizer[Utterances, list[Word]]):
 
     def preprocess(self, request: AudioInput) -> Utterances:
         """Decodes the recording and finds what is said in it."""
-        samples = decode(request)
-        pcm = conditioned(samples)
-        return Utterances(pcm=pcm, spans=tuple(utterances(pcm)), duration_s=len(samples) / RATE_HZ)
+        samples = levelled(decode(request))
+        # The noise comes after: the detector of speech would need a while to know it for noise.
+        spans = tuple(utterances(to_int16(samples)))
+        return Utterances(pcm=dithered(samples), spans=spans, duration_s=len(samples) / RATE_HZ)
 
     def cost(self, prepared: Utterances) -> float:
         """Seconds of speech."""
@@ -114,17 +115,26 @@ class Sphinx(Recognizer[Utterances, list[Word]]):
         self._zygote.close()
 
 
-def conditioned(samples: Samples) -> npt.NDArray[np.int16]:
-    """Samples as the decoder likes them: at one level, and never silent.
-
-    Where a file holds exact zeros, as synthetic speech and cut recordings do, the logarithm of the
-    spectrum has no floor and spoils the mean that is subtracted from it: on eSpeak's speech the word
-    error rate was 0.93 without this noise and 0.2 with it, on human recordings it changed nothing.
-    """
+def levelled(samples: Samples) -> Samples:
+    """Samples at one level, whatever the recording's; what is nearly silent stays so."""
     peak = float(np.abs(samples).max(initial=0))
+    return samples * np.float32(_PEAK / max(peak, 0.01))
+
+
+def dithered(samples: Samples) -> npt.NDArray[np.int16]:
+    """Samples over a floor of faint noise, the same for every recording.
+
+    Clean synthetic speech leaves whole bands of the spectrum empty, where the logarithm that the model
+    looks at has no floor: of 58 words by eSpeak NG 57 were misheard without this noise and 11 with it.
+    It costs a little on human recordings, which bring their own: of 92 words 24 were misheard, not 20.
+    """
     noise = np.random.default_rng(0).normal(0, _NOISE, len(samples)).astype(np.float32)
-    level = samples * (_PEAK / max(peak, 0.01)) + noise
-    pcm: npt.NDArray[np.int16] = (np.clip(level, -1, 1) * 32767).astype(np.int16)
+    return to_int16(samples + noise)
+
+
+def to_int16(samples: Samples) -> npt.NDArray[np.int16]:
+    """Samples from -1 to 1 as 16-bit integers."""
+    pcm: npt.NDArray[np.int16] = (np.clip(samples, -1, 1) * 32767).astype(np.int16)
     return pcm
 
 

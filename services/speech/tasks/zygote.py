@@ -16,7 +16,6 @@ A message is `u32 head bytes | u32 body bytes | head, JSON | body`, little-endia
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import gc
 import json
@@ -29,6 +28,7 @@ import struct
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -156,14 +156,17 @@ def serve(answer: Callable[[Head, bytes], tuple[Head, bytes]], *, most_cpu_s: in
         if not told:
             return
         if os.fork() == 0:
-            status = 1
-            with contextlib.suppress(EOFError, OSError):
+            try:
                 control.close()
                 _bound(zygote, most_cpu_s)
                 end = socket.socket(fileno=ends[0])
                 send(end, *answer(*receive(end)))
-                status = 0
-            os._exit(status)
+            except (EOFError, OSError):
+                os._exit(1)  # who asked is gone
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
         for handed in ends:
             os.close(handed)
 

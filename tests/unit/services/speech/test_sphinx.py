@@ -13,7 +13,7 @@ import soundfile
 from meshwork.errors import Internal
 from meshwork.serving.card import CardError, ModelDirectory, open_directory
 from services.speech.tasks.audio import RATE_HZ, AudioInput
-from services.speech.tasks.sphinx import Sphinx, conditioned
+from services.speech.tasks.sphinx import Sphinx, dithered, levelled
 from services.speech.tasks.sphinx_process import plain
 from services.speech.tasks.synthesize import TextInput
 from services.speech.tasks.zygote import Crashed
@@ -135,9 +135,13 @@ def test_a_directory_without_the_model_is_named(tmp_path):
 
 
 def test_the_decoder_never_hears_exact_silence():
-    assert np.abs(conditioned(np.zeros(RATE_HZ, np.float32))).max() > 0
-    loud = conditioned(np.full(RATE_HZ, 1e-4, np.float32))
-    assert np.abs(loud).max() < 2000  # what is nearly silent is not blown up to speech
+    assert np.count_nonzero(dithered(np.zeros(RATE_HZ, np.float32))) > 0.9 * RATE_HZ
+
+
+def test_level_does_not_matter_but_silence_stays_silent():
+    tone = np.sin(np.arange(RATE_HZ, dtype=np.float32))
+    assert np.allclose(levelled(tone), levelled(tone / 20), atol=1e-4)
+    assert np.abs(levelled(tone * 1e-4)).max() < 0.01
 
 
 def test_second_pronunciations_are_the_same_word():
