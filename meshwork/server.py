@@ -40,7 +40,7 @@ from meshwork.state.leases import LeaseBook
 log = logging.getLogger(__name__)
 
 DRAIN_CONFIRM_S = 3.0  # the longest to wait for the routers' word that no client's snapshot holds us
-EXIT_CONFIG, EXIT_NO_MODEL = 2, 3
+EXIT_NO_MODEL = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,12 +83,13 @@ def main(spec: ServiceSpec) -> None:
     """Runs a replica of `spec` as the environment says; returns when it was told to stop."""
     try:
         config = ReplicaConfig.from_environment(os.environ, spec.name)
+        log_to_stderr(config.replica)
+        # Read by OpenMP when a task imports torch.
+        os.environ.setdefault("OMP_NUM_THREADS", str(config.cpu_threads))
+        status = asyncio.run(serve(spec, config))
     except ConfigError as error:
         sys.exit(f"{spec.name}: {error}")
-    log_to_stderr(config.replica)
-    # Read by OpenMP when a task imports torch.
-    os.environ.setdefault("OMP_NUM_THREADS", str(config.cpu_threads))
-    sys.exit(asyncio.run(serve(spec, config)))
+    sys.exit(status)
 
 
 async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:

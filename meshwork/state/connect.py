@@ -22,14 +22,16 @@ def connect(url: str) -> Redis:
     It connects when first used and again whenever the connection broke; a call on a dead server
     fails within seconds with one of `REDIS_AWAY`. Replies are text (`str`), not bytes.
     """
+    # A Unix socket has no keepalive, and redis-py's refuses the setting.
+    keepalive = {} if url.startswith("unix://") else {"socket_keepalive": True}
     client: Redis = Redis.from_url(
         url,
         decode_responses=True,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=REPLY_TIMEOUT_S,
-        socket_keepalive=True,
         health_check_interval=10,
         retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), RETRIES),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
+        **keepalive,
     )
     return client

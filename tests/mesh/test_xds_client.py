@@ -11,7 +11,8 @@ SCRIPT = """
 import sys, meshwork
 with meshwork.connect("xds:///", router=sys.argv[1]) as mesh:
     seen = {mesh.nlp.embed("hello", timeout_s=20).served_by.replica for _ in range(40)}
-    print(len(seen), mesh.translation.detect_language("guten Tag, wie geht es dir").languages[0].language_code)
+    found = mesh.translation.detect_language("guten Tag, wie geht es dir").languages[0]
+    print(len(seen), found.language_code)
 """
 
 
