@@ -6,57 +6,17 @@ are encoded once. What only Envoy reads (health checks, HTTP/2 options) gRPC cli
 
 from __future__ import annotations
 
-from datetime import timedelta
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
-import betterproto2
-from envoy_data_plane.envoy.config.cluster.v3 import (
-    CircuitBreakers,
-    CircuitBreakersThresholds,
-    Cluster,
-    ClusterDiscoveryType,
-    ClusterEdsClusterConfig,
-    LoadBalancingPolicy,
-    LoadBalancingPolicyPolicy,
-    OutlierDetection,
-)
-from envoy_data_plane.envoy.config.core.v3 import (
-    Address,
-    AggregatedConfigSource,
-    ApiVersion,
-    ConfigSource,
-    HealthCheck,
-    HealthCheckGrpcHealthCheck,
-    Http2ProtocolOptions,
-    Locality,
-    SocketAddress,
-    TypedExtensionConfig,
-)
-from envoy_data_plane.envoy.config.endpoint.v3 import (
-    ClusterLoadAssignment,
-    Endpoint,
-    LbEndpoint,
-    LocalityLbEndpoints,
-)
-from envoy_data_plane.envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3 import (
-    ClientSideWeightedRoundRobin,
-)
-from envoy_data_plane.envoy.extensions.load_balancing_policies.least_request.v3 import LeastRequest
-from envoy_data_plane.envoy.extensions.load_balancing_policies.round_robin.v3 import RoundRobin
-from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
-    HttpProtocolOptions,
-    HttpProtocolOptionsExplicitHttpConfig,
-)
-from envoy_data_plane.google.protobuf import Any
-
+from meshwork.xds.messages import Values, encode, packed
 from meshwork.xds.snapshot import Resource
 from meshwork.xds.wire import nested
 
-CONNECT_TIMEOUT = timedelta(seconds=2)
-HEALTH_INTERVAL = timedelta(seconds=1)
+CONNECT_TIMEOUT = "2s"
+HEALTH_INTERVAL = "1s"
 # A replica that computes may answer late; two misses in a row say that it hangs.
-HEALTH_TIMEOUT = timedelta(seconds=2)
+HEALTH_TIMEOUT = "2s"
 # Admission is the replica's: what it can't take it refuses. These only must not stand in the way of
 # the retries that follow when a host with many calls in flight dies.
 NO_LIMIT = 1_000_000
@@ -66,15 +26,19 @@ _ENDPOINTS, _LB_ENDPOINTS = 2, 2
 
 Balancing = Literal["weighted_round_robin", "least_request", "round_robin"]
 
+# Says that a resource comes over the same stream as the one that names it.
+FROM_ADS: Values = {"ads": {}, "resource_api_version": "V3"}
 
-def extension(name: str, config: betterproto2.Message) -> TypedExtensionConfig:
-    """An extension of Envoy and its configuration."""
-    return TypedExtensionConfig(name=name, typed_config=Any.pack(config))
-
-
-def from_ads() -> ConfigSource:
-    """Says that a resource comes over the same stream as the one that names it."""
-    return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
+_POLICIES = "envoy.extensions.load_balancing_policies"
+_BALANCING: dict[str, tuple[str, Values]] = {
+    # Weights come from the load that hosts report with their answers (gRFC A58).
+    "weighted_round_robin": (
+        f"{_POLICIES}.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
+        {"blackout_period": "1s", "weight_update_period": "1s", "weight_expiration_period": "60s"},
+    ),
+    "least_request": (f"{_POLICIES}.least_request.v3.LeastRequest", {"choice_count": 2}),
+    "round_robin": (f"{_POLICIES}.round_robin.v3.RoundRobin", {}),
+}
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -89,45 +53,20 @@ def split_address(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def socket_address(address: str) -> Address:
-    """`host:port` as an address."""
+def socket_address(address: str) -> Values:
+    """`host:port` as an envoy.config.core.v3.Address."""
     host, port = split_address(address)
-    return Address(socket_address=SocketAddress(address=host, port_value=port))
+    return {"socket_address": {"address": host, "port_value": port}}
 
 
-def http2() -> dict[str, Any]:
-    """The cluster option that makes Envoy speak HTTP/2 to its hosts."""
-    options = HttpProtocolOptions(
-        explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
-            http2_protocol_options=Http2ProtocolOptions()
-        )
-    )
-    return {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": Any.pack(options)}
-
-
-def _balancing(balancing: Balancing) -> LoadBalancingPolicy:
-    """The policy asked for, and round robin behind it for clients that do not know that one.
-
-    Weights come from the load that hosts report with their answers (gRFC A58).
-    """
-    known: dict[str, betterproto2.Message] = {
-        "client_side_weighted_round_robin": ClientSideWeightedRoundRobin(
-            blackout_period=timedelta(seconds=1),
-            weight_update_period=timedelta(seconds=1),
-            weight_expiration_period=timedelta(seconds=60),
-        ),
-        "least_request": LeastRequest(choice_count=2),
-        "round_robin": RoundRobin(),
-    }
-    first = "client_side_weighted_round_robin" if balancing == "weighted_round_robin" else balancing
-    return LoadBalancingPolicy(
-        policies=[
-            LoadBalancingPolicyPolicy(
-                typed_extension_config=extension(f"envoy.load_balancing_policies.{name}", known[name])
-            )
-            for name in dict.fromkeys((first, "round_robin"))
-        ]
-    )
+def _balancing(balancing: Balancing) -> Values:
+    """The policy asked for, and round robin behind it for clients that do not know that one."""
+    policies = []
+    for name in dict.fromkeys((balancing, "round_robin")):
+        message, values = _BALANCING[name]
+        # Both kinds of client go by the type of the configuration; the name is for people.
+        policies.append({"typed_extension_config": {"name": name, "typed_config": packed(message, values)}})
+    return {"policies": policies}
 
 
 @lru_cache(maxsize=4096)
@@ -138,53 +77,61 @@ def cluster(name: str, balancing: Balancing = "weighted_round_robin") -> Resourc
     check passes. What a server answers never ejects it: one caller's bad request or short deadline
     must not take hosts from the others.
     """
-    check = HealthCheck(
-        timeout=HEALTH_TIMEOUT,
-        interval=HEALTH_INTERVAL,
-        no_traffic_interval=HEALTH_INTERVAL,
-        unhealthy_threshold=2,
-        healthy_threshold=1,
-        grpc_health_check=HealthCheckGrpcHealthCheck(),
-    )
-    outliers = OutlierDetection(
-        interval=timedelta(seconds=1),
-        base_ejection_time=timedelta(seconds=2),
-        max_ejection_time=timedelta(seconds=10),
-        max_ejection_percent=100,
-        split_external_local_origin_errors=True,
-        consecutive_local_origin_failure=1,
-        enforcing_consecutive_local_origin_failure=100,
-        enforcing_local_origin_success_rate=0,
-        enforcing_consecutive_5xx=0,
-        enforcing_consecutive_gateway_failure=0,
-        enforcing_success_rate=0,
-    )
-    limits = CircuitBreakersThresholds(
-        max_connections=NO_LIMIT,
-        max_pending_requests=NO_LIMIT,
-        max_requests=NO_LIMIT,
-        max_retries=NO_LIMIT,
-    )
-    message = Cluster(
-        name=name,
-        type=ClusterDiscoveryType.EDS,
-        eds_cluster_config=ClusterEdsClusterConfig(eds_config=from_ads()),
-        connect_timeout=CONNECT_TIMEOUT,
-        load_balancing_policy=_balancing(balancing),
-        health_checks=[check],
-        outlier_detection=outliers,
-        circuit_breakers=CircuitBreakers(thresholds=[limits]),
-        typed_extension_protocol_options=http2(),
+    values: dict[str, Any] = {
+        "name": name,
+        "type": "EDS",
+        "eds_cluster_config": {"eds_config": FROM_ADS},
+        "connect_timeout": CONNECT_TIMEOUT,
+        "load_balancing_policy": _balancing(balancing),
+        "health_checks": [
+            {
+                "timeout": HEALTH_TIMEOUT,
+                "interval": HEALTH_INTERVAL,
+                "no_traffic_interval": HEALTH_INTERVAL,
+                "unhealthy_threshold": 2,
+                "healthy_threshold": 1,
+                "grpc_health_check": {},
+            }
+        ],
+        "outlier_detection": {
+            "interval": "1s",
+            "base_ejection_time": "2s",
+            "max_ejection_time": "10s",
+            "max_ejection_percent": 100,
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": 1,
+            "enforcing_consecutive_local_origin_failure": 100,
+            "enforcing_local_origin_success_rate": 0,
+            "enforcing_consecutive_5xx": 0,
+            "enforcing_consecutive_gateway_failure": 0,
+            "enforcing_success_rate": 0,
+        },
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": NO_LIMIT,
+                    "max_pending_requests": NO_LIMIT,
+                    "max_requests": NO_LIMIT,
+                    "max_retries": NO_LIMIT,
+                }
+            ]
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed(
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                {"explicit_http_config": {"http2_protocol_options": {}}},
+            )
+        },
         # A host that left the endpoints gets nothing new, however healthy; its calls may finish.
-        ignore_health_on_host_removal=True,
-    )
-    return Resource(name, bytes(message))
+        "ignore_health_on_host_removal": True,
+    }
+    return Resource(name, encode("envoy.config.cluster.v3.Cluster", values))
 
 
 @lru_cache(maxsize=65536)
 def _host(address: str) -> bytes:
-    host = LbEndpoint(endpoint=Endpoint(address=socket_address(address)), load_balancing_weight=1)
-    return bytes(host)
+    values = {"endpoint": {"address": socket_address(address)}, "load_balancing_weight": 1}
+    return encode("envoy.config.endpoint.v3.LbEndpoint", values)
 
 
 @lru_cache(maxsize=4096)
@@ -194,10 +141,11 @@ def endpoints(name: str, addresses: tuple[str, ...]) -> Resource:
     Each host is encoded once in its life and the message put together from those: of a thousand
     hosts, one that comes or goes costs one.
     """
-    message = bytes(ClusterLoadAssignment(cluster_name=name))
+    message = encode("envoy.config.endpoint.v3.ClusterLoadAssignment", {"cluster_name": name})
     if addresses:
-        # gRPC clients skip a locality that has no weight.
-        locality = bytes(LocalityLbEndpoints(locality=Locality(), load_balancing_weight=1))
+        # gRPC clients skip a locality that has no weight, and refuse one that has no name.
+        values = {"locality": {}, "load_balancing_weight": 1}
+        locality = encode("envoy.config.endpoint.v3.LocalityLbEndpoints", values)
         hosts = b"".join(nested(_LB_ENDPOINTS, _host(address)) for address in addresses)
         message += nested(_ENDPOINTS, locality + hosts)
     return Resource(name, message)

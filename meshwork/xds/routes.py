@@ -9,36 +9,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cache, lru_cache
 
-from envoy_data_plane.envoy.config.core.v3 import DataSource
-from envoy_data_plane.envoy.config.listener.v3 import ApiListener, Listener
-from envoy_data_plane.envoy.config.route.v3 import (
-    DirectResponseAction,
-    HeaderMatcher,
-    RetryPolicy,
-    RetryPolicyRetryBackOff,
-    RetryPolicyRetryHostPredicate,
-    Route,
-    RouteAction,
-    RouteActionMaxStreamDuration,
-    RouteConfiguration,
-    RouteMatch,
-    RouteMatchGrpcRouteMatchOptions,
-    VirtualHost,
-)
-from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
-    HttpConnectionManager,
-    HttpFilter,
-    Rds,
-)
-from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
-from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
-from envoy_data_plane.google.protobuf import Any
-
-from meshwork.xds.resources import from_ads
+from meshwork.xds.messages import Values, encode, packed
+from meshwork.xds.resources import FROM_ADS
 from meshwork.xds.snapshot import Resource
 from meshwork.xds.wire import nested
 
@@ -79,77 +53,80 @@ class RouteSpec:
     body: str = ""
 
 
-def _match(spec: RouteSpec) -> RouteMatch:
-    headers = []
+def _match(spec: RouteSpec) -> Values:
+    values: Values = {"prefix" if spec.path.endswith("/") else "path": spec.path}
     if spec.header and spec.value is None:
-        headers = [HeaderMatcher(name=spec.header, present_match=True, invert_match=True)]
+        values["headers"] = [{"name": spec.header, "present_match": True, "invert_match": True}]
     elif spec.header:
-        headers = [HeaderMatcher(name=spec.header, string_match=StringMatcher(exact=spec.value))]
-    grpc = RouteMatchGrpcRouteMatchOptions() if spec.grpc_only else None
-    if spec.path.endswith("/"):
-        return RouteMatch(prefix=spec.path, headers=headers, grpc=grpc)
-    return RouteMatch(path=spec.path, headers=headers, grpc=grpc)
+        values["headers"] = [{"name": spec.header, "string_match": {"exact": spec.value}}]
+    if spec.grpc_only:
+        values["grpc"] = {}
+    return values
 
 
-def _retries(retry: Retry) -> RetryPolicy:
-    return RetryPolicy(
-        retry_on=retry.value,
-        num_retries=RETRIES,
-        retry_host_predicate=[
-            RetryPolicyRetryHostPredicate(
-                name="envoy.retry_host_predicates.previous_hosts",
-                typed_config=Any.pack(PreviousHostsPredicate()),
-            )
+def _retries(retry: Retry) -> Values:
+    elsewhere = packed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")
+    return {
+        "retry_on": retry.value,
+        "num_retries": RETRIES,
+        "retry_host_predicate": [
+            {"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": elsewhere}
         ],
-        host_selection_retry_max_attempts=5,
-        retry_back_off=RetryPolicyRetryBackOff(
-            base_interval=timedelta(milliseconds=5), max_interval=timedelta(milliseconds=200)
-        ),
-    )
+        "host_selection_retry_max_attempts": 5,
+        "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.2s"},
+    }
 
 
 @lru_cache(maxsize=16384)
 def _route(spec: RouteSpec) -> bytes:
-    if not spec.cluster:
-        answer = DirectResponseAction(status=spec.status, body=DataSource(inline_string=spec.body))
-        return bytes(Route(name=spec.name, match=_match(spec), direct_response=answer))
-    action = RouteAction(
-        cluster=spec.cluster,
-        timeout=timedelta(0),
-        idle_timeout=timedelta(0),
-        max_stream_duration=RouteActionMaxStreamDuration(
-            max_stream_duration=timedelta(0), grpc_timeout_header_max=timedelta(0)
-        ),
-        retry_policy=_retries(spec.retry),
-    )
-    return bytes(Route(name=spec.name, match=_match(spec), route=action))
+    values: Values = {"name": spec.name, "match": _match(spec)}
+    if spec.cluster:
+        values["route"] = {
+            "cluster": spec.cluster,
+            "timeout": "0s",
+            "idle_timeout": "0s",
+            "max_stream_duration": {"max_stream_duration": "0s", "grpc_timeout_header_max": "0s"},
+            "retry_policy": _retries(spec.retry),
+        }
+    else:
+        values["direct_response"] = {"status": spec.status, "body": {"inline_string": spec.body}}
+    return encode("envoy.config.route.v3.Route", values)
 
 
-def routes(name: str, specs: Sequence[RouteSpec], per_filter: Mapping[str, Any] | None = None) -> Resource:
+def routes(name: str, specs: Sequence[RouteSpec], per_filter: Mapping[str, Values] | None = None) -> Resource:
     """The routes `name`: the first that matches is taken.
 
     Args:
         per_filter: configuration of HTTP filters by their name, for all routes.
     """
-    host = VirtualHost(name=name, domains=["*"], typed_per_filter_config=dict(per_filter or {}))
-    body = bytes(host) + b"".join(nested(_ROUTES, _route(spec)) for spec in specs)
-    return Resource(name, bytes(RouteConfiguration(name=name)) + nested(_VIRTUAL_HOSTS, body))
+    values = {"name": name, "domains": ["*"], "typed_per_filter_config": dict(per_filter or {})}
+    host = encode("envoy.config.route.v3.VirtualHost", values)
+    host += b"".join(nested(_ROUTES, _route(spec)) for spec in specs)
+    table = encode("envoy.config.route.v3.RouteConfiguration", {"name": name})
+    return Resource(name, table + nested(_VIRTUAL_HOSTS, host))
 
 
-def router_filter() -> HttpFilter:
+def router_filter() -> Values:
     """The last HTTP filter, which sends requests to their cluster."""
     # `x-envoy-*` headers of callers are not a way around our routes, nor ours a way to know hosts.
-    config = Any.pack(Router(suppress_envoy_headers=True))
-    return HttpFilter(name="envoy.filters.http.router", typed_config=config)
+    config = packed("envoy.extensions.filters.http.router.v3.Router", {"suppress_envoy_headers": True})
+    return {"name": "envoy.filters.http.router", "typed_config": config}
+
+
+def connection_manager(values: Values) -> Values:
+    """An HTTP connection manager with these values, as the value of a field of type Any."""
+    return packed("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", values)
 
 
 @cache
 def api_listener(name: str) -> Resource:
     """What a gRPC client finds under `xds:///name`: the routes of that name. Not for Envoy."""
-    manager = HttpConnectionManager(
-        stat_prefix=name,
-        rds=Rds(config_source=from_ads(), route_config_name=name),
-        http_filters=[router_filter()],
+    manager = connection_manager(
+        {
+            "stat_prefix": name,
+            "rds": {"config_source": FROM_ADS, "route_config_name": name},
+            "http_filters": [router_filter()],
+        }
     )
-    listener = Listener(name=name, api_listener=ApiListener(api_listener=Any.pack(manager)))
-    return Resource(name, bytes(listener), listed=False)
+    listener = {"name": name, "api_listener": {"api_listener": manager}}
+    return Resource(name, encode("envoy.config.listener.v3.Listener", listener), listed=False)

@@ -7,44 +7,19 @@ the routing header (whatever the caller had put there is dropped); the router.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
 
-import betterproto2
-from envoy_data_plane.envoy.config.core.v3 import (
-    DataSource,
-    Http2ProtocolOptions,
-)
-from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
-from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import Cors, CorsPolicy
-from envoy_data_plane.envoy.extensions.filters.http.grpc_field_extraction.v3 import (
-    FieldExtractions,
-    GrpcFieldExtractionConfig,
-    RequestFieldValueDisposition,
-)
-from envoy_data_plane.envoy.extensions.filters.http.grpc_json_transcoder.v3 import (
-    GrpcJsonTranscoder,
-    GrpcJsonTranscoderPrintOptions,
-    GrpcJsonTranscoderRequestValidationOptions,
-)
-from envoy_data_plane.envoy.extensions.filters.http.grpc_web.v3 import GrpcWeb
-from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
-    HttpConnectionManager,
-    HttpConnectionManagerServerHeaderTransformation,
-    HttpFilter,
-    Rds,
-)
-from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
-from envoy_data_plane.google.protobuf import Any
-
-from meshwork.xds.resources import from_ads, socket_address
-from meshwork.xds.routes import router_filter
+from meshwork.xds.messages import Values, encode, packed
+from meshwork.xds.resources import FROM_ADS, socket_address
+from meshwork.xds.routes import connection_manager, router_filter
 from meshwork.xds.snapshot import Resource
 from services.router.contract import MODEL_FIELD, Service
 from services.router.planner import GATEWAY, MODEL_HEADER
 from services.router.replies import local_replies
+
+_HTTP = "envoy.extensions.filters.http"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,105 +75,97 @@ end
 """
 
 
-def _filter(name: str, config: betterproto2.Message) -> HttpFilter:
-    return HttpFilter(name=f"envoy.filters.http.{name}", typed_config=Any.pack(config))
+def _filter(name: str, message: str, values: Values | None = None) -> Values:
+    config = packed(f"{_HTTP}.{name}.v3.{message}", values)
+    return {"name": f"envoy.filters.http.{name}", "typed_config": config}
 
 
-def _lua(code: str) -> Lua:
-    return Lua(default_source_code=DataSource(inline_string=code))
+def _lua(code: str) -> Values:
+    return _filter("lua", "Lua", {"default_source_code": {"inline_string": code}})
 
 
-def _transcoder(
-    settings: GatewaySettings, services: Iterable[Service], descriptors: bytes
-) -> GrpcJsonTranscoder:
-    return GrpcJsonTranscoder(
-        proto_descriptor_bin=descriptors,
-        services=[service.full_name for service in services],
-        convert_grpc_status=True,
+def _transcoder(settings: GatewaySettings, services: Iterable[Service], descriptors: str) -> Values:
+    values = {
+        "proto_descriptor_bin": descriptors,
+        "services": [service.full_name for service in services],
+        "convert_grpc_status": True,
         # What is 0 or empty is an answer too: a reader of JSON should not have to know the schema.
-        print_options=GrpcJsonTranscoderPrintOptions(
-            add_whitespace=True, always_print_primitive_fields=True, preserve_proto_field_names=False
-        ),
-        request_validation_options=GrpcJsonTranscoderRequestValidationOptions(
-            reject_unknown_query_parameters=True, reject_binding_body_field_collisions=True
-        ),
-        max_request_body_size=settings.max_message_bytes,
-        max_response_body_size=min(settings.max_message_bytes * 4, 2**32 - 1),
-    )
+        "print_options": {"add_whitespace": True, "always_print_primitive_fields": True},
+        "request_validation_options": {
+            "reject_unknown_query_parameters": True,
+            "reject_binding_body_field_collisions": True,
+        },
+        "max_request_body_size": settings.max_message_bytes,
+        "max_response_body_size": min(settings.max_message_bytes * 4, 2**32 - 1),
+    }
+    return _filter("grpc_json_transcoder", "GrpcJsonTranscoder", values)
 
 
-def _extraction(services: Iterable[Service], descriptors: bytes) -> GrpcFieldExtractionConfig:
-    wanted = FieldExtractions(request_field_extractions={MODEL_FIELD: RequestFieldValueDisposition()})
-    methods = {
-        f"{service.full_name}.{method.name}": wanted
+def _extraction(services: Iterable[Service], descriptors: str) -> Values:
+    methods: dict[str, Values] = {
+        f"{service.full_name}.{method.name}": {"request_field_extractions": {MODEL_FIELD: {}}}
         for service in services
         for method in service.methods.values()
         if method.takes_model
     }
-    return GrpcFieldExtractionConfig(
-        descriptor_set=DataSource(inline_bytes=descriptors), extractions_by_method=methods
-    )
+    values = {"descriptor_set": {"inline_bytes": descriptors}, "extractions_by_method": methods}
+    return _filter("grpc_field_extraction", "GrpcFieldExtractionConfig", values)
 
 
-def cors(settings: GatewaySettings) -> dict[str, Any]:
+def cors(settings: GatewaySettings) -> dict[str, Values]:
     """The per-route configuration of the CORS filter."""
-    policy = CorsPolicy(
-        allow_origin_string_match=[StringMatcher(safe_regex=RegexMatcher(regex=settings.cors_origins))],
-        allow_methods="GET, POST, OPTIONS",
-        allow_headers="content-type, x-grpc-web, x-user-agent, grpc-timeout, traceparent, tracestate",
-        expose_headers="grpc-status, grpc-message, grpc-status-details-bin",
-        max_age="86400",
-    )
-    return {"envoy.filters.http.cors": Any.pack(policy)}
+    policy = {
+        "allow_origin_string_match": [{"safe_regex": {"regex": settings.cors_origins}}],
+        "allow_methods": "GET, POST, OPTIONS",
+        "allow_headers": "content-type, x-grpc-web, x-user-agent, grpc-timeout, traceparent, tracestate",
+        "expose_headers": "grpc-status, grpc-message, grpc-status-details-bin",
+        "max_age": "86400",
+    }
+    return {"envoy.filters.http.cors": packed(f"{_HTTP}.cors.v3.CorsPolicy", policy)}
 
 
 def gateway_listener(settings: GatewaySettings, services: Iterable[Service], descriptors: bytes) -> Resource:
     """The listener: `services` with their REST mappings, as `descriptors` says."""
     services = tuple(services)
+    text = base64.b64encode(descriptors).decode()
     # The five bytes in front of a gRPC message count too.
     whole = min(settings.max_message_bytes + 5, 2**31 - 1)
-    filters = [
-        _filter("cors", Cors()),
-        _filter("lua", _lua(_SIZE_LUA % settings.max_message_bytes)),
-        _filter("grpc_web", GrpcWeb()),
-        _filter("grpc_json_transcoder", _transcoder(settings, services, descriptors)),
-        _filter("grpc_field_extraction", _extraction(services, descriptors)),
-        _filter("lua", _lua(_MODEL_LUA % (MODEL_HEADER, MODEL_FIELD))),
-        router_filter(),
-    ]
-    manager = HttpConnectionManager(
-        stat_prefix=GATEWAY,
-        rds=Rds(config_source=from_ads(), route_config_name=GATEWAY),
-        http_filters=filters,
-        http2_protocol_options=Http2ProtocolOptions(
-            max_concurrent_streams=1000,
-            # Filters of an HTTP/2 stream hold at most a window of it.
-            initial_stream_window_size=whole,
-            initial_connection_window_size=whole,
-        ),
-        use_remote_address=True,
-        # A stream may be silent for as long as its caller waits; only headers must come soon.
-        stream_idle_timeout=timedelta(0),
-        request_headers_timeout=timedelta(seconds=10),
-        server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
-        local_reply_config=local_replies(settings.max_message_bytes),
-        generate_request_id=True,
+    manager = connection_manager(
+        {
+            "stat_prefix": GATEWAY,
+            "rds": {"config_source": FROM_ADS, "route_config_name": GATEWAY},
+            "http_filters": [
+                _filter("cors", "Cors"),
+                _lua(_SIZE_LUA % settings.max_message_bytes),
+                _filter("grpc_web", "GrpcWeb"),
+                _transcoder(settings, services, text),
+                _extraction(services, text),
+                _lua(_MODEL_LUA % (MODEL_HEADER, MODEL_FIELD)),
+                router_filter(),
+            ],
+            "http2_protocol_options": {
+                "max_concurrent_streams": 1000,
+                # Filters of an HTTP/2 stream hold at most a window of it.
+                "initial_stream_window_size": whole,
+                "initial_connection_window_size": whole,
+            },
+            "use_remote_address": True,
+            # A stream may be silent for as long as its caller waits; only headers must come soon.
+            "stream_idle_timeout": "0s",
+            "request_headers_timeout": "10s",
+            "server_header_transformation": "PASS_THROUGH",
+            "local_reply_config": local_replies(settings.max_message_bytes),
+            "generate_request_id": True,
+        }
     )
-    listener = Listener(
-        name=GATEWAY,
-        address=socket_address(settings.listen),
-        filter_chains=[
-            FilterChain(
-                filters=[
-                    Filter(
-                        name="envoy.filters.network.http_connection_manager", typed_config=Any.pack(manager)
-                    )
-                ]
-            )
-        ],
+    network_filter = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+    listener = {
+        "name": GATEWAY,
+        "address": socket_address(settings.listen),
+        "filter_chains": [{"filters": [network_filter]}],
         # Filters hold a message whole, so this is also the largest one.
-        per_connection_buffer_limit_bytes=whole,
+        "per_connection_buffer_limit_bytes": whole,
         # Two gateways on one port would share its connections unnoticed.
-        enable_reuse_port=False,
-    )
-    return Resource(GATEWAY, bytes(listener))
+        "enable_reuse_port": False,
+    }
+    return Resource(GATEWAY, encode("envoy.config.listener.v3.Listener", listener))

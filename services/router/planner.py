@@ -19,9 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from envoy_data_plane.google.protobuf import Any as Packed
-
 from meshwork.router.v1 import router_pb2
+from meshwork.xds.messages import Values
 from meshwork.xds.resources import Balancing, cluster, endpoints, split_address
 from meshwork.xds.routes import Retry, RouteSpec, api_listener, routes
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Snapshot
@@ -60,7 +59,7 @@ class PlanSettings:
     routers: tuple[str, ...]
     policies: Mapping[str, Balancing] = field(default_factory=dict)
     gateway: Resource | None = None
-    gateway_filters: Mapping[str, Packed] | None = None
+    gateway_filters: Mapping[str, Values] | None = None
 
 
 @dataclass(frozen=True, order=True, slots=True)
