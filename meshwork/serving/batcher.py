@@ -108,7 +108,7 @@ class Device:
         self._lanes: list[Lane] = []
         self._queued = asyncio.Event()
         self._order = itertools.count()
-        load.queued_s = self.predicted_wait_s
+        load.add_device(self.predicted_wait_s)
 
     def add(self, lane: Lane) -> None:
         """Lets `lane`'s work run here."""
@@ -163,11 +163,11 @@ class Device:
             if not batch:
                 continue
             begun = self._clock()
-            self._load.device_begins()
+            self._load.device_begins(self.name)
             raws = await loop.run_in_executor(
                 self.thread, _forward, lane.task, [work.prepared for work in batch]
             )
-            self._load.device_ends()
+            self._load.device_ends(self.name)
             elapsed_s = self._clock() - begun
             lane.learn(math.fsum(work.cost for work in batch), elapsed_s)
             for work, raw in zip(batch, raws, strict=True):

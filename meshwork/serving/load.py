@@ -3,7 +3,7 @@
 Weight of a replica = rate of answers / utilization (gRFC A58, "Client-side weighted round robin"),
 so utilization must say how much of the replica one unit of traffic takes:
 
-    utilization = busy share of the device over the last window + seconds of work that queue
+    utilization = (busy share of the devices over the last window + seconds of work that queue) / devices
 
 The report is `xds.data.orca.v3.OrcaLoadReport`, encoded here by hand since it is four doubles.
 """
@@ -42,43 +42,44 @@ class LoadMeter:
         self._answers = 0
         self._errors = 0
         self._busy_s = 0.0
-        self._busy_from: float | None = None
+        self._busy_from: dict[str, float] = {}  # by device that works on a batch now
+        self._queues: list[Callable[[], float]] = []
         self._rps = 0.0
         self._eps = 0.0
         self._busy_share = 0.0
         self._report = b""
         self.in_flight = 0  # calls that are being answered
-        self.queued_s: Callable[[], float] = lambda: 0.0  # seconds of work that queue
+
+    def add_device(self, queued_s: Callable[[], float]) -> None:
+        """Counts a device in; `queued_s` tells the seconds of work that queue for it."""
+        self._queues.append(queued_s)
 
     def answered(self, *, failed: bool) -> None:
         """Counts one answer."""
         self._answers += 1
         self._errors += failed
 
-    def device_begins(self) -> None:
-        """The device starts on a batch."""
-        self._busy_from = self._clock()
+    def device_begins(self, device: str) -> None:
+        """`device` starts on a batch."""
+        self._busy_from[device] = self._clock()
 
-    def device_ends(self) -> None:
-        """The device is done with its batch."""
-        assert self._busy_from is not None
-        self._busy_s += self._clock() - self._busy_from
-        self._busy_from = None
+    def device_ends(self, device: str) -> None:
+        """`device` is done with its batch."""
+        self._busy_s += self._clock() - self._busy_from.pop(device)
 
     def report(self) -> bytes:
         """The encoded ORCA report, at most `step_s` old."""
         now = self._clock()
         elapsed = now - self._since
         if elapsed >= self._step_s or not self._report:
-            if self._busy_from is not None:  # count the part of a running batch that is behind us
-                start = max(self._busy_from, self._since)
-                self._busy_s += now - start
-                self._busy_from = now
+            for device, begun in self._busy_from.items():  # the part of a running batch that is behind us
+                self._busy_s += now - begun
+                self._busy_from[device] = now
             keep = 0.0 if elapsed >= self._window_s else 1.0 - elapsed / self._window_s
             span = max(elapsed, 1e-3)
             self._rps = keep * self._rps + (1 - keep) * self._answers / span
             self._eps = keep * self._eps + (1 - keep) * self._errors / span
-            self._busy_share = keep * self._busy_share + (1 - keep) * min(self._busy_s / span, 1.0)
+            self._busy_share = keep * self._busy_share + (1 - keep) * self._busy_s / span
             self._answers = self._errors = 0
             self._busy_s = 0.0
             self._since = now
@@ -87,5 +88,6 @@ class LoadMeter:
 
     @property
     def utilization(self) -> float:
-        """Busy share of the device, 0 to 1, plus the seconds of work that queue; never 0."""
-        return max(self._busy_share + self.queued_s(), 1e-3)
+        """Mean over the devices of their busy share and of their queued seconds of work; never 0."""
+        queued_s = sum(queued_s() for queued_s in self._queues)
+        return max((self._busy_share + queued_s) / max(len(self._queues), 1), 1e-3)

@@ -129,10 +129,9 @@ class ModelTable:
             directory = open_directory(config.source, self._service)
             _describe_card(described, directory.card)
             self._on_change()
-            device = self._device(described.device)
             began, before = time.monotonic(), memory_bytes()
             loop = asyncio.get_running_loop()
-            task = await loop.run_in_executor(device.thread, self._build, directory, described.device)
+            task = await loop.run_in_executor(self._cpu, self._build, directory, described.device)
             described.memory_bytes = max(0, memory_bytes() - before)
         except Exception as error:
             described.state = router_pb2.MODEL_STATE_FAILED
@@ -147,9 +146,10 @@ class ModelTable:
             )
             self._on_change()
             return
-        lane = Lane(task)
-        device.add(lane)
         card = directory.card
+        lane = Lane(task)
+        device = self._device(described.device if task.shares_device else card.id)
+        device.add(lane)
         self._loaded[card.id] = Loaded(task, card, self._replica, lane, device)
         for method in card.methods:
             if config.default or method not in self._defaults:

@@ -34,6 +34,10 @@ class Task(ABC, Generic[In, Prepared, Raw, Out]):
     max_batch_cost: ClassVar[float] = 32.0
     """Most cost, in `cost`'s unit, that one forward pass takes; a single item may exceed it."""
 
+    shares_device: ClassVar[bool] = True
+    """False if `forward` works elsewhere (in processes of its own), so that it need not take turns
+    with the device's other models: the model gets a queue and a thread of its own."""
+
     @classmethod
     @abstractmethod
     def load(cls, directory: ModelDirectory, device: str) -> Self:

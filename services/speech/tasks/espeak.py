@@ -40,6 +40,7 @@ class ESpeak(Synthesizer[Line, Speech]):
     """eSpeak NG with the voices that it brings."""
 
     max_batch_cost: ClassVar[float] = 2000.0  # characters
+    shares_device: ClassVar[bool] = False
 
     def __init__(self, zygote: Zygote) -> None:
         self._zygote = zygote
@@ -59,7 +60,7 @@ class ESpeak(Synthesizer[Line, Speech]):
         self._by_name = {voice.name.lower(): voice for voice in voices}
 
     @classmethod
-    def load(cls, directory: ModelDirectory, device: str) -> Self:  # noqa: ARG003 - nothing to choose
+    def load(cls, directory: ModelDirectory, device: str) -> Self:
         """Starts the process that holds the library."""
         return cls(Zygote(_PROCESS))
 

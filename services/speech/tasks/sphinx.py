@@ -46,13 +46,14 @@ class Sphinx(Recognizer[Utterances, list[Word]]):
 
     # Seconds of speech: a batch ends with its slowest item, so large ones would only make short ones wait.
     max_batch_cost: ClassVar[float] = 10.0
+    shares_device: ClassVar[bool] = False
 
     def __init__(self, zygote: Zygote) -> None:
         self._zygote = zygote
         self._threads = ThreadPoolExecutor(forks_at_once(), thread_name_prefix="sphinx")
 
     @classmethod
-    def load(cls, directory: ModelDirectory, device: str) -> Self:  # noqa: ARG003 - it runs on the CPU
+    def load(cls, directory: ModelDirectory, device: str) -> Self:
         """Checks that the model is whole; its process starts with the warm-up."""
         folder = [directory.file(name) for name in _FILES][-1].parent
         return cls(Zygote(_PROCESS, str(folder)))

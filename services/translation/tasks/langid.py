@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
@@ -24,13 +24,14 @@ def identifier(languages: Collection[str] | None = None) -> LanguageIdentifier:
 class Langid(LanguageDetector[str, list[Likely]]):
     """py3langid behind the task contract."""
 
-    max_batch_cost = 64.0
+    shares_device: ClassVar[bool] = False
+    max_batch_cost: ClassVar[float] = 64.0
 
     def __init__(self) -> None:
         self._identifier = identifier()
 
     @classmethod
-    def load(cls, directory: ModelDirectory, device: str) -> Self:  # noqa: ARG003
+    def load(cls, directory: ModelDirectory, device: str) -> Self:
         """Reads the model that lies in the py3langid package, not in `directory`; it runs on the CPU."""
         return cls()
 

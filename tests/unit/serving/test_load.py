@@ -31,9 +31,9 @@ def test_a_device_that_is_busy_half_of_the_time_is_half_utilized() -> None:
     clock = Clock()
     meter = LoadMeter(clock=clock)
     for _ in range(10):
-        meter.device_begins()
+        meter.device_begins("cpu")
         clock.now += 0.1
-        meter.device_ends()
+        meter.device_ends("cpu")
         clock.now += 0.1
         meter.answered(failed=False)
     report = decode(meter.report())
@@ -45,7 +45,7 @@ def test_a_device_that_is_busy_half_of_the_time_is_half_utilized() -> None:
 def test_a_batch_that_still_runs_counts_as_busy() -> None:
     clock = Clock()
     meter = LoadMeter(clock=clock)
-    meter.device_begins()
+    meter.device_begins("cpu")
     clock.now += 5
     assert decode(meter.report())[5] == pytest.approx(1.0)
     clock.now += 5
@@ -55,6 +55,6 @@ def test_a_batch_that_still_runs_counts_as_busy() -> None:
 def test_queued_work_raises_utilization() -> None:
     clock = Clock()
     meter = LoadMeter(clock=clock)
-    meter.queued_s = lambda: 2.0
+    meter.add_device(lambda: 2.0)
     clock.now += 1
     assert decode(meter.report())[9] == pytest.approx(2.0)
