@@ -1,0 +1,1 @@
+"""The networks of vision, one a file."""
