@@ -1,8 +1,9 @@
 """The aggregated discovery service: brings each client to the snapshot in force, in a safe order.
 
-One stream carries all types. A type is sent only when the client has replied to the one before it
-in `ORDER`, so a cluster and its endpoints are there before a route names them; what has left the
-snapshot stays with the client until its routes have changed, and goes last.
+One stream carries all types. Routes are sent only when the client has replied to the clusters and
+endpoints, so these are there before a route names them; what has left the snapshot stays with the
+client until its routes have changed, and goes last. Clusters and their endpoints do not wait for each
+other: Envoy replies to new clusters only when it has the endpoints to warm them up with.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from meshwork.xds.wire import ADS_METHOD, Node, Request, Response, encode_respon
 
 log = logging.getLogger(__name__)
 
-# A client that gets a resource of the key anew waits for those of the value, changed or not.
+# In the order in which they are sent. A client that gets a resource of the key anew waits for those
+# of the value, changed or not.
 _DEPENDENTS = {CLUSTER: ENDPOINTS, LISTENER: ROUTES}
 
 
@@ -48,7 +50,9 @@ class ClientState:
         if request.type_url not in ORDER:
             return
         subscription = self.subscriptions.setdefault(request.type_url, Subscription(request.type_url))
-        if subscription.take(request) and request.error:
+        fresh = subscription.take(request)
+        log.debug("%s %s%s", self.node.id, "asks: " if fresh else "asks, stale: ", request)
+        if fresh and request.error:
             kind = request.type_url.rpartition(".")[2]
             log.error("%s rejects its %s: %s", self.node.id or "a client", kind, request.error)
 
@@ -62,16 +66,14 @@ class ClientState:
         if not snapshot.complete and any(subscription.reconnected for subscription in ordered):
             return None
         while True:
-            for subscription in ordered:
-                if subscription.waiting:
+            for group in _DEPENDENTS.items():
+                members = [self.subscriptions[each] for each in group if each in self.subscriptions]
+                for subscription in members:
+                    response = self._respond(subscription, snapshot)
+                    if response is not None:
+                        return response
+                if any(subscription.waiting for subscription in members):
                     return None
-                before = subscription.sent
-                response = subscription.respond(snapshot)
-                if response is not None:
-                    dependent = self.subscriptions.get(_DEPENDENTS.get(subscription.type_url, ""))
-                    if dependent is not None and subscription.changed_bodies(before):
-                        dependent.force()
-                    return response
             leftover = [
                 subscription for subscription in ordered if subscription.wildcard and subscription.retained
             ]
@@ -81,6 +83,14 @@ class ClientState:
                 subscription.release()
         self.generation = generation
         return None
+
+    def _respond(self, subscription: Subscription, snapshot: Snapshot) -> Response | None:
+        before = subscription.sent
+        response = subscription.respond(snapshot)
+        dependent = self.subscriptions.get(_DEPENDENTS.get(subscription.type_url, ""))
+        if response is not None and dependent is not None and subscription.changed_bodies(before):
+            dependent.force()
+        return response
 
     def rejections(self) -> dict[str, str]:
         """By type, why the client rejected what it was last sent."""
@@ -141,6 +151,13 @@ class AdsService:
                 generation = stream.generation
                 response = stream.next(self._cache.snapshot, self._cache.generation)
                 if response is not None:
+                    log.debug(
+                        "%s gets %d of %s, nonce %s",
+                        stream.node.id,
+                        len(response.bodies),
+                        response.type_url,
+                        response.nonce,
+                    )
                     yield encode_response(response)
                     continue
                 if stream.generation != generation:

@@ -13,6 +13,11 @@ import psutil
 import pytest
 
 from meshwork.nlp.v1 import nlp_pb2, nlp_pb2_grpc
+from meshwork.router.v1 import router_pb2
+from meshwork.state.connect import connect
+from meshwork.state.drains import Drains
+from meshwork.state.keys import Keys
+from meshwork.state.leases import LeaseBook
 
 TIMEOUT_S = 30
 REQUEST = nlp_pb2.EmbedRequest(texts=["a"])
@@ -123,6 +128,21 @@ def test_calls_go_on_while_redis_is_down_and_when_it_comes_back_empty(
         before = load.answers.get("nlp-1", 0)
         wait(lambda: load.answers.get("nlp-1", 0) > before + 500, "calls go on with an empty Redis")
     assert load.errors == []
+
+
+async def test_a_draining_replica_is_told_once_no_snapshot_has_it(mesh: Any, channel: grpc.Channel) -> None:
+    redis = connect(mesh.valkey.connection_url)
+    book, drains = LeaseBook(redis, Keys()), Drains(redis, Keys())
+    replica = router_pb2.Replica(name="nlp-9", service="nlp", address="127.0.0.1:9")
+    replica.state = router_pb2.REPLICA_STATE_READY
+    replica.models.add(name="other", version="99", state=router_pb2.MODEL_STATE_READY)
+    await book.renew(replica, 60)
+    assert not await drains.confirmed("nlp-9", 0.5)
+    replica.state = router_pb2.REPLICA_STATE_DRAINING
+    await book.renew(replica, 60)
+    assert await drains.confirmed("nlp-9", 20)
+    await book.revoke("nlp-9")
+    await redis.aclose()
 
 
 def test_the_last_replica_is_missed_by_name(mesh: Any, channel: grpc.Channel) -> None:

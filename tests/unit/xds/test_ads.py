@@ -84,6 +84,18 @@ def test_a_client_that_has_something_loses_nothing_to_an_incomplete_snapshot() -
     assert kinds(knowing.settle(snapshot("a"), 2))[0] == "Cluster"
 
 
+def test_endpoints_of_a_new_cluster_are_sent_though_the_client_has_not_replied_to_the_cluster() -> None:
+    state = ClientState()
+    state.take(Request(type_url=CLUSTER))
+    state.take(Request(type_url=ROUTES, names=("gateway",)))
+    assert state.next(snapshot("a"), 1) is not None
+    state.take(Request(type_url=ENDPOINTS, names=("a",)))
+    response = state.next(snapshot("a"), 1)
+    assert response is not None
+    assert response.type_url == ENDPOINTS
+    assert state.next(snapshot("a"), 1) is None
+
+
 def test_a_rejection_is_kept_visible() -> None:
     state = ClientState()
     state.take(Request(type_url=CLUSTER, node=Node(id="envoy")))
