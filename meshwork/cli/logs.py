@@ -18,7 +18,7 @@ _POLL_S = 0.2
 
 
 def _files(home: Home, service: str) -> list[Path]:
-    files = sorted((home.root / "logs").glob("*.log"))
+    files = sorted([*(home.root / "logs").glob("*.log"), *home.run_dir.glob("*.log")])
     if not service:
         return files
     return [file for file in files if file.stem == service or file.stem.rpartition("-")[0] == service]

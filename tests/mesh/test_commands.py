@@ -124,7 +124,7 @@ def test_a_wrong_config_names_the_line(lone: Mesh, tmp_path: Path) -> None:
     assert f"{file}:3" in done.stderr
 
 
-def test_ctrl_c_stops_everything_and_leaves_no_process_and_no_lock(lone: Mesh, tmp_path: Path) -> None:
+def test_up_shows_a_crash_and_ctrl_c_leaves_no_process_and_no_lock(lone: Mesh, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [
             sys.executable,
@@ -148,6 +148,10 @@ def test_ctrl_c_stops_everything_and_leaves_no_process_and_no_lock(lone: Mesh, t
         if "Ctrl-C" in line:
             break
     assert any("langid" in line for line in printed), printed
+    (replica,) = [p for p in lone.record().processes if p.role == "replica"]
+    os.kill(replica.pid, signal.SIGKILL)
+    assert any("ended: killed by SIGKILL" in line for line in process.stdout)
+    assert any("ready on 127.0.0.1" in line for line in process.stdout)
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) >= 3
     process.send_signal(signal.SIGINT)
