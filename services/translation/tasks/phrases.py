@@ -7,6 +7,7 @@ tokenizer.json, and model.safetensors with `network.*` in half precision, `famil
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,16 +206,11 @@ class Phrases(Translator[Prepared, list[list[Carried]]]):
             # It is in the target language already, or has neither letters nor digits.
             certainty = prepared.certainty if prepared.source == prepared.target else 1.0
             return Translated(prepared.text, prepared.source, certainty)
-        trusted = []
-        for route in raw:
-            trust = 1.0
-            for carried in route:
-                trust *= confidence(self._weights, self.features(carried))
-            complete = route[-1].leg.languages[1] == prepared.target
-            trusted.append(trust if complete else 0.0)
+        trusted = [
+            math.prod(confidence(self._weights, self.features(carried)) for carried in route) for route in raw
+        ]
         joint = "" if prepared.target == "zh" else " "
-        text = joint.join(route[-1].text for route in raw if route[-1].leg.languages[1] == prepared.target)
-        return Translated(text, prepared.source, min(trusted))
+        return Translated(joint.join(route[-1].text for route in raw), prepared.source, min(trusted))
 
 
 def _read_config(file: Path) -> tuple[Seq2SeqConfig, dict[str, str]]:
