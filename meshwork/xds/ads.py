@@ -92,6 +92,10 @@ class ClientState:
             dependent.force()
         return response
 
+    def accepted(self, type_url: str) -> bool:
+        """Whether the client has taken what it was last sent of a type."""
+        return type_url in self.subscriptions and self.subscriptions[type_url].accepted
+
     def rejections(self) -> dict[str, str]:
         """By type, why the client rejected what it was last sent."""
         return {

@@ -128,6 +128,11 @@ class Subscription:
         )
 
     @property
+    def accepted(self) -> bool:
+        """Whether the client has taken the last response."""
+        return self._sent is not None and not self._waiting and not self.rejected
+
+    @property
     def sent(self) -> Mapping[str, Resource] | None:
         """What the last response held; None before the first."""
         return self._sent

@@ -10,7 +10,7 @@ import sys
 
 from meshwork.process import log_to_stderr, stop_on_signals, watch_parent
 from meshwork.state.connect import connect
-from meshwork.xds.snapshot import LISTENER
+from meshwork.xds.snapshot import LISTENER, ROUTES
 from services.router import envoy
 from services.router.config import ConfigError, RouterConfig
 from services.router.planner import GATEWAY
@@ -69,8 +69,9 @@ async def _say_when_ready(router: Router, supervisor: envoy.Supervisor, config: 
             if refused and refused != told:
                 told = refused
                 log.error("the gateway can't listen on %s: %s", config.gateway_listen, refused)
-        taken = any(client.node.cluster == GATEWAY and client.generation for client in router.ads.clients)
-        if taken and not told and await envoy.ready(supervisor.admin_socket):
+        gateways = [client for client in router.ads.clients if client.node.cluster == GATEWAY]
+        taken = any(client.accepted(LISTENER) and client.accepted(ROUTES) for client in gateways)
+        if taken and await envoy.ready(supervisor.admin_socket):
             _say_ready(f"router ready on {config.router_listen}, gateway on {config.gateway_listen}")
             return
         await asyncio.sleep(0.05)

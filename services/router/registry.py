@@ -53,7 +53,7 @@ class Roster:
         """Takes a view of the leases in; true if the replicas changed."""
         if self._born is None:
             self._born = now
-        elif view.reconnected or view.epoch != self._epoch:
+        elif self.replicas and (view.reconnected or view.epoch != self._epoch):
             self._grace_until = now + self._grace_s
         self._epoch = view.epoch
         # A Redis without any lease may be one that forgot them all just before we came.

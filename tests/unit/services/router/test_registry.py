@@ -43,6 +43,14 @@ def test_a_redis_that_forgot_takes_nothing_out_until_replicas_had_time(roster: R
     assert roster.settled(109)
 
 
+def test_the_first_lease_of_a_new_mesh_starts_no_grace_period() -> None:
+    roster = Roster(grace_s=6)
+    roster.update(view(epoch=""), 100)
+    roster.update(view("a"), 101)
+    roster.update(view(), 102)
+    assert roster.replicas == {}
+
+
 def test_leases_that_lapsed_while_redis_was_away_are_kept_for_the_grace_period(roster: Roster) -> None:
     roster.update(view(reconnected=True), 101)
     assert set(roster.replicas) == {"a", "b"}
