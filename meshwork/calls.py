@@ -12,15 +12,13 @@ import grpc
 from google.protobuf.message import Message
 
 from meshwork.errors import InvalidArgument, from_rpc_error
+from meshwork.names import MODEL_HEADER, header_value
 
 R = TypeVar("R", bound=Message)
 M = TypeVar("M", bound=Message)
 
 Media = bytes | str | os.PathLike[str]
 """A file's bytes, its path, or a `data:` URI."""
-
-MODEL_HEADER = "x-meshwork-model"
-"""Tells a proxyless channel's routes which model the request names; the gateway reads the body."""
 
 
 def texts(value: str | Sequence[str]) -> Sequence[str]:
@@ -59,8 +57,7 @@ def _serialized(request: Message) -> bytes:
 
 def _metadata(request: Message) -> tuple[tuple[str, str], ...]:
     model = getattr(request, "model", "")
-    # A header holds printable ASCII; no model's name has anything else.
-    return ((MODEL_HEADER, model),) if model.isascii() and model.isprintable() and model else ()
+    return ((MODEL_HEADER, header_value(model)),) if model else ()
 
 
 class _Service:

@@ -11,6 +11,9 @@ import yaml
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from meshwork.channel import MAX_MESSAGE_BYTES
+from meshwork.errors import ConfigError
+
 DEFAULT_FILE = Path(__file__).with_name("mesh.yaml")
 
 _STRICT = ConfigDict(extra="forbid")
@@ -18,10 +21,6 @@ HostPort = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 ServiceName = Literal["vision", "nlp", "speech", "translation", "recommendation"]
 Policy = Literal["weighted_round_robin", "least_request", "round_robin"]
-
-
-class ConfigError(ValueError):
-    """The file can't be used; each line of the text is `file:line: what is wrong`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
@@ -49,7 +48,7 @@ class GatewayConfig:
     """The mesh's address."""
 
     listen: HostPort = "127.0.0.1:8080"  # for clients
-    max_message_bytes: Annotated[int, Field(ge=1024, le=2**31 - 1)] = 64 * 1024 * 1024
+    max_message_bytes: Annotated[int, Field(ge=1024, le=2**31 - 1)] = MAX_MESSAGE_BYTES
 
     @property
     def port(self) -> int:

@@ -276,3 +276,10 @@ def from_rpc_error(error: grpc.RpcError) -> MeshworkError:
             if detailed.code == status.code:
                 status = detailed
     return from_status(status)
+
+
+class ConfigError(ValueError):
+    """What a process was told cannot be used; says which setting, and what would be right.
+
+    Not a MeshworkError: no call fails of it, the process does not start.
+    """

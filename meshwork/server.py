@@ -25,11 +25,12 @@ from grpc_reflection.v1alpha import reflection
 from redis.asyncio import Redis
 
 import meshwork
+from meshwork.errors import ConfigError
 from meshwork.process import log_to_stderr, stop_on_signals, watch_parent
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import Metadata, add_servicer
 from meshwork.serving.card import CARD_FILE, STARTER
-from meshwork.serving.config import ConfigError, ReplicaConfig, host_name
+from meshwork.serving.config import ReplicaConfig, host_name
 from meshwork.serving.load import ORCA_TRAILER, LoadMeter
 from meshwork.serving.models import ModelConfig, ModelTable
 from meshwork.state.connect import REDIS_AWAY, connect

@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from meshwork.client import DEFAULT_ADDRESS
-from meshwork.config import ConfigError
-from meshwork.errors import MeshworkError
+from meshwork.errors import ConfigError, MeshworkError
 from meshwork.supervisor.home import Home, MeshRecord
 
 PIPE_WIDTH = 200  # columns where there is no terminal that has some

@@ -10,14 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
+from meshwork.channel import MAX_MESSAGE_BYTES
+from meshwork.errors import ConfigError
 from meshwork.serving.models import ModelConfig
 
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 REDIS_URL = "redis://127.0.0.1:6379"
-
-
-class ConfigError(ValueError):
-    """The configuration cannot be used; says which setting and what would be right."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +30,7 @@ class ReplicaConfig:
     models: tuple[ModelConfig, ...] = field(default=())  # MESHWORK_MODELS: JSON list; empty for the starters
     threads: int = 0  # MESHWORK_THREADS: CPU threads of one forward pass; 0 for half of the cores
     max_message_bytes: int = MAX_MESSAGE_BYTES  # MESHWORK_MAX_MESSAGE_BYTES: largest request or answer
-    lease_ttl_s: float = 3.0  # MESHWORK_LEASE_TTL_S: how long a silent replica keeps its lease
+    lease_ttl_s: float = 6.0  # MESHWORK_LEASE_TTL_S: how long a silent replica keeps its lease
     drain_s: float = 15.0  # MESHWORK_DRAIN_S: the longest that work in flight may take at the end
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import psutil
 
 from meshwork.errors import FailedPrecondition, InvalidArgument, ModelNotFound
+from meshwork.names import version_order
 from meshwork.router.v1 import router_pb2
 from meshwork.serving.batcher import AnyTask, Device, Done, Lane
 from meshwork.serving.card import CardError, ModelCard, ModelDirectory, open_directory
@@ -283,12 +284,6 @@ def memory_bytes() -> int:
             continue  # it ended meanwhile
         total += getattr(info, "pss", 0) or info.rss
     return total
-
-
-def version_order(version: str) -> tuple[tuple[int, str], ...]:
-    """A sort key by which `2` < `10` < `10.1`."""
-    parts = version.replace("-", ".").split(".")
-    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts)
 
 
 def _describe_card(described: router_pb2.Model, card: ModelCard) -> None:

@@ -28,8 +28,7 @@ from typing import Any, Self
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
-from meshwork.errors import InvalidArgument, Unavailable
-from meshwork.serving.config import ConfigError
+from meshwork.errors import ConfigError, InvalidArgument, Unavailable
 from meshwork.state.connect import REDIS_AWAY
 from meshwork.state.keys import Keys
 

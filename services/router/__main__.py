@@ -8,11 +8,12 @@ import logging
 import os
 import sys
 
+from meshwork.errors import ConfigError
 from meshwork.process import log_to_stderr, stop_on_signals, watch_parent
 from meshwork.state.connect import connect
 from meshwork.xds.snapshot import LISTENER, ROUTES
 from services.router import envoy
-from services.router.config import ConfigError, RouterConfig
+from services.router.config import RouterConfig
 from services.router.planner import GATEWAY
 from services.router.router import Router
 

@@ -10,15 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, get_args
 
+from meshwork.channel import MAX_MESSAGE_BYTES
+from meshwork.errors import ConfigError
 from meshwork.xds.resources import Balancing, split_address
 
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 # A window of HTTP/2, in which a message must fit, can't be larger.
 LARGEST_MESSAGE_BYTES = 2**31 - 1
-
-
-class ConfigError(ValueError):
-    """The configuration cannot be used; says which setting and what would be right."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

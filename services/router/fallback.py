@@ -13,10 +13,11 @@ from urllib.parse import unquote
 import grpc
 
 from meshwork.errors import MeshworkError, ModelNotFound, Unavailable, Unimplemented
+from meshwork.names import MODEL_HEADER
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import abort
 from services.router.contract import Service
-from services.router.planner import MODEL_HEADER, default_models, live_versions, serving
+from services.router.planner import default_models, live_versions, serving
 
 RETRY_AFTER_S = 1.0
 

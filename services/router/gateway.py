@@ -11,12 +11,13 @@ import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from meshwork.names import MODEL_HEADER
 from meshwork.xds.messages import Values, encode, packed
 from meshwork.xds.resources import FROM_ADS, socket_address
 from meshwork.xds.routes import connection_manager, router_filter
 from meshwork.xds.snapshot import Resource
 from services.router.contract import MODEL_FIELD, Service
-from services.router.planner import GATEWAY, MODEL_HEADER
+from services.router.planner import GATEWAY
 from services.router.replies import local_replies
 
 _HTTP = "envoy.extensions.filters.http"
@@ -54,7 +55,7 @@ end
 """
 
 # %s: header, field. The value becomes a header, so what may not stand in one is percent-encoded,
-# as services.router.planner.header_value does.
+# as meshwork.names.header_value does.
 _MODEL_LUA = """
 local HEADER, FIELD = "%s", "%s"
 local function encode(c) return string.format("%%%%%%02X", string.byte(c)) end

@@ -13,12 +13,11 @@ Leases and settings that are the same give a snapshot of the same version, in ev
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import quote
 
+from meshwork.names import MODEL_HEADER, header_value, version_order
 from meshwork.router.v1 import router_pb2
 from meshwork.xds.messages import Values
 from meshwork.xds.resources import Balancing, cluster, endpoints, split_address
@@ -26,7 +25,6 @@ from meshwork.xds.routes import Retry, RouteSpec, api_listener, routes
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Snapshot
 from services.router.contract import Service
 
-MODEL_HEADER = "x-meshwork-model"
 ROUTER = "router"
 GATEWAY = "gateway"
 # Served by the router for all of the mesh.
@@ -36,11 +34,6 @@ _COMMON = (
     "grpc.reflection.v1alpha.ServerReflection",
 )
 _UNKNOWN_PATH = "no such path; the paths of the mesh begin with /v1/, GET /v1/services lists its services"
-
-
-def header_value(model: str) -> str:
-    """`model` as it stands in the header: what may not stand in one, percent-encoded; cut at 256."""
-    return quote(model, safe="-._~@/+")[:256]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,16 +74,6 @@ class ModelVersion:
         return f"{self.service}/{self.name}"
 
 
-def newest(versions: Iterable[str]) -> str:
-    """The highest version: numbers in it compare as numbers, so 10 is above 9."""
-
-    def parts(version: str) -> list[tuple[int, int, str]]:
-        pieces = re.findall(r"\d+|\D+", version)
-        return [(1, int(piece), "") if piece.isdecimal() else (0, 0, piece) for piece in pieces]
-
-    return max(versions, key=lambda version: (parts(version), version))
-
-
 def serving(replicas: Iterable[router_pb2.Replica]) -> dict[ModelVersion, list[router_pb2.Replica]]:
     """Which replicas, by name, take calls for which model version."""
     table: dict[ModelVersion, list[router_pb2.Replica]] = defaultdict(list)
@@ -109,7 +92,10 @@ def live_versions(table: Mapping[ModelVersion, object], service: str) -> dict[st
     for each in table:
         if each.service == service:
             versions[each.model].append(each.version)
-    return {model: ModelVersion(service, model, newest(known)) for model, known in versions.items()}
+    return {
+        model: ModelVersion(service, model, max(known, key=version_order))
+        for model, known in versions.items()
+    }
 
 
 def default_models(

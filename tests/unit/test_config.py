@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from meshwork import config
-from meshwork.config import ConfigError
+from meshwork.errors import ConfigError
 
 
 def written(folder: Path, text: str) -> Path:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from meshwork.errors import FailedPrecondition, InvalidArgument, ModelNotFound
+from meshwork.names import version_order
 from meshwork.router.v1 import router_pb2
 from meshwork.serving.load import LoadMeter
-from meshwork.serving.models import ModelConfig, ModelTable, version_order
+from meshwork.serving.models import ModelConfig, ModelTable
 from tests.unit.serving.echo_task import Echo
 
 TASKS = {"echo": "tests.unit.serving.echo_task:Echo"}

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 import pytest
 from redis.asyncio import Redis
 
-from meshwork.errors import InvalidArgument, Unavailable
-from meshwork.serving.config import ConfigError
+from meshwork.errors import ConfigError, InvalidArgument, Unavailable
 from meshwork.state.connect import connect
 from meshwork.state.keys import Keys
 from services.recommendation.histories import DAY_S, Histories, Limits, Taken

@@ -3,13 +3,14 @@ from urllib.parse import unquote
 
 import pytest
 
+from meshwork.names import header_value, version_order
 from meshwork.router.v1 import router_pb2
 from meshwork.xds.messages import Values, decode
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Snapshot
 from services.router import contract
 from services.router.config import RouterConfig
 from services.router.fallback import explain
-from services.router.planner import PlanSettings, header_value, newest, plan
+from services.router.planner import PlanSettings, plan
 from services.router.router import plan_settings
 
 READY = router_pb2.REPLICA_STATE_READY
@@ -100,7 +101,8 @@ def test_a_model_without_version_is_its_highest_one() -> None:
     [(["1", "2"], "2"), (["9", "10"], "10"), (["1.9", "1.10"], "1.10"), (["a", "b"], "b"), (["a", "1"], "1")],
 )
 def test_numbers_in_versions_compare_as_numbers(versions: list[str], highest: str) -> None:
-    assert newest(versions) == newest(reversed(versions)) == highest
+    assert max(versions, key=version_order) == highest
+    assert max(reversed(versions), key=version_order) == highest
 
 
 def test_what_most_replicas_call_the_default_is_it() -> None:

@@ -1,6 +1,7 @@
 import pytest
 
-from services.router.config import ConfigError, RouterConfig
+from meshwork.errors import ConfigError
+from services.router.config import RouterConfig
 
 
 def test_the_environment_is_read() -> None:

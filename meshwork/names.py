@@ -1,0 +1,20 @@
+"""Model names as they are compared and carried: the order of versions, the header that routes read."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+MODEL_HEADER = "x-meshwork-model"
+"""Tells a proxyless channel's routes which model the request names; the gateway reads the body."""
+
+
+def header_value(model: str) -> str:
+    """`model` as it stands in the header: what may not stand in one, percent-encoded; cut at 256."""
+    return quote(model, safe="-._~@/+")[:256]
+
+
+def version_order(version: str) -> tuple[list[tuple[int, int, str]], str]:
+    """A sort key by which the highest version is the live one: `2` < `10` < `10.1`."""
+    pieces = re.findall(r"\d+|\D+", version)
+    return [(1, int(piece), "") if piece.isdecimal() else (0, 0, piece) for piece in pieces], version
