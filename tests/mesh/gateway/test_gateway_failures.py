@@ -55,7 +55,8 @@ class Load:
 @pytest.fixture(scope="module")
 def channel(mesh: Any) -> Iterator[grpc.Channel]:
     with mesh.channel() as opened:
-        call(opened, wait_for_ready=True)
+        # The router may know of a replica a moment before the gateway does, and says so.
+        wait(lambda: works(opened), "the first answer")
         yield opened
 
 
