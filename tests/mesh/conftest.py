@@ -65,10 +65,18 @@ class Mesh:
 
 @pytest.fixture(scope="session")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    """The default mesh with a second replica of nlp, for the whole test run."""
+    """The default mesh, for the whole test run."""
     mesh = Mesh(Home(tmp_path_factory.mktemp("mesh")), free_port())
-    up = mesh.run("up", "-d", "--port", str(mesh.port), "--replicas", "nlp=2", timeout_s=180)
+    up = mesh.run("up", "-d", "--port", str(mesh.port), timeout_s=180)
     assert up.returncode == 0, up.stdout + up.stderr
     yield mesh
     down = mesh.run("down")
     assert down.returncode == 0, down.stdout + down.stderr
+
+
+@pytest.fixture
+def two_nlp(mesh: Mesh) -> Iterator[None]:
+    """While the test runs, nlp has two replicas."""
+    assert mesh.run("scale", "nlp=2").returncode == 0
+    yield
+    assert mesh.run("scale", "nlp=1").returncode == 0

@@ -69,8 +69,8 @@ def test_a_killed_gateway_comes_back(mesh: Mesh) -> None:
     eventually(lambda: every_domain_answers(mesh))
 
 
+@pytest.mark.usefixtures("two_nlp")
 def test_of_two_replicas_one_may_be_killed_and_no_call_fails(mesh: Mesh) -> None:
-    eventually(lambda: len(list(ready(mesh, "nlp"))) == 2)
     victim = pid_of(mesh, "nlp")
     with mesh.client() as client:
         for number in range(60):

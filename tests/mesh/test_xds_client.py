@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.mesh.conftest import Mesh
 
 SCRIPT = """
@@ -16,6 +18,7 @@ with meshwork.connect("xds:///", router=sys.argv[1]) as mesh:
 """
 
 
+@pytest.mark.usefixtures("two_nlp")
 def test_a_proxyless_client_uses_every_replica(mesh: Mesh) -> None:
     # A process of its own: gRPC reads its xDS bootstrap once a process.
     done = subprocess.run(
