@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sys
 from collections.abc import Callable, Mapping
 
 from rich.console import Group
@@ -80,6 +82,8 @@ def show_ready(record: MeshRecord, replicas: Mapping[str, Replica]) -> None:
     """The end of `up`: the services, the address, and three things to try."""
     out.print(services_table(wanted(record), replicas.values()))
     out.print(f"\nGateway [bold]{record.gateway}[/] (gRPC, gRPC-Web and REST). Try:\n")
+    # A newcomer's shell may not have the command on its path.
+    command = "meshwork" if shutil.which("meshwork") else sys.argv[0]
     out.print(f"  curl http://{record.gateway}/v1/models", style="cyan")
-    out.print('  meshwork call nlp match-texts "a place to sleep" hotel bakery garage', style="cyan")
-    out.print('  meshwork call translation translate --to fr "where is the station"', style="cyan")
+    out.print(f'  {command} call nlp match-texts "a place to sleep" hotel bakery garage', style="cyan")
+    out.print(f'  {command} call translation translate --to fr "where is the station"', style="cyan")
