@@ -2,9 +2,9 @@
 
     confidence = 1 / (1 + exp(-(w . x)))
 
-x holds the network's worst and mean log probability of a token, how much of the sentence is new to the model
-(words; neighbouring words), whether a number was lost or made up, whether the sentence was left unfinished,
-and 1. w is fitted when the model is made, on sentences of the patterns against broken and foreign ones.
+x holds the network's log probability of its least certain token, the share of the sentence's neighbouring
+words that is new to the model, whether a number was lost or made up, and 1. w is fitted when the model is
+made, on sentences of the patterns against broken and foreign ones.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from services.translation.familiarity import Familiar
 from services.translation.text import numbers
 
-FEATURES = ("worst", "mean", "new words", "new pairs", "numbers differ", "unfinished", "bias")
+FEATURES = ("least certain token", "new pairs", "numbers differ", "bias")
 _LEAST_LOG_PROBABILITY = -8.0
 
 
@@ -25,8 +24,7 @@ def features(
     text: str,
     languages: tuple[str, str],
     log_probabilities: Sequence[float],
-    familiar: Familiar,
-    finished: bool,
+    familiarity: float,
 ) -> tuple[float, ...]:
     """x of this module's docstring, in the order of FEATURES.
 
@@ -35,16 +33,12 @@ def features(
         text: its translation.
         languages: source's and translation's.
         log_probabilities: of each token written, at least one.
-        familiar: of the source.
-        finished: the network ended the sentence by itself.
+        familiarity: of the source, from 0 to 1.
     """
     return (
         max(min(log_probabilities), _LEAST_LOG_PROBABILITY),
-        max(sum(log_probabilities) / len(log_probabilities), _LEAST_LOG_PROBABILITY),
-        1 - familiar.words,
-        1 - familiar.pairs,
+        1 - familiarity,
         float(not same_numbers(source, text, languages)),
-        float(not finished),
         1.0,
     )
 

@@ -132,6 +132,16 @@ def patterns() -> list[Pattern]:
     return found
 
 
+def distinct(seed: int, count: int) -> list[Example]:
+    """The first `count` held-out examples that differ."""
+    found: dict[str, Example] = {}
+    for example in examples(seed, held_out=True):
+        found.setdefault(example.key, example)
+        if len(found) == count:
+            break
+    return list(found.values())
+
+
 def examples(seed: int, *, held_out: bool) -> Iterator[Example]:
     """Endless random examples of one side of the split; fixed phrases are always on training's side."""
     rng, slots, all_patterns = random.Random(seed), Slots(), patterns()

@@ -30,7 +30,8 @@ from training.phrases.train import DIRECTIONS
 
 THRESHOLD = 0.5
 NAMES = {"en": "English", "fr": "French", "es": "Spanish", "de": "German", "zh": "Chinese (simplified)"}
-MEASURED = 500  # held-out examples in each direction
+MEASURED = 600  # distinct held-out examples in each direction
+FITTED = 400  # others, that the confidence is fitted on
 FAMILIAR = 30_000  # training examples whose words count as known
 
 Measurements = list[dict[str, str | float]]
@@ -44,6 +45,7 @@ class Trust:
     auroc: float
     inside_above: float  # share of held-out sentences at THRESHOLD or above
     outside_below: float
+    outside: int  # sentences from elsewhere that it was measured on
 
 
 def familiarity() -> Familiarity:
@@ -86,17 +88,24 @@ def detection(held_out: Sequence[Example]) -> tuple[float, float]:
 
 
 def fit_confidence(task: Phrases, inside: Sequence[Example], held_out: Sequence[Example]) -> Trust:
-    """Fits on `inside` against what is broken or from elsewhere; measures on `held_out` against more."""
+    """Fits on `inside`, where it comes out right, against all else; measures on `held_out` and others."""
     rng = random.Random(5)
     outside = yaml.safe_load((HERE / "elsewhere.yaml").read_text(encoding="utf-8"))
-    good = _features(task, [(code, example.texts[code]) for example in inside for code in LANGUAGES])
+    legs = [
+        (task.legs(example.texts[source], source, target)[0], example.texts[target])
+        for example in inside
+        for source, target in DIRECTIONS
+    ]
+    carried = task.carry([leg for leg, _ in legs])
+    good = np.array([task.features(each) for each in carried])
+    right = [float(each.text == expected) for each, (_, expected) in zip(carried, legs, strict=True)]
     broken = _features(task, [(code, _broken(inside, code, rng)) for _ in inside for code in LANGUAGES])
     foreign = _features(task, [(code, text) for code, texts in outside["fit"].items() for text in texts])
     # The few sentences from elsewhere weigh as much as the many broken ones.
     repeats = max(1, len(broken) // len(foreign))
     x = np.concatenate([good, broken, *([foreign] * repeats)])
-    y = np.concatenate([np.ones(len(good)), np.zeros(len(x) - len(good))])
-    fitted = LogisticRegression(C=10.0, max_iter=2000, fit_intercept=False).fit(x, y)
+    y = np.concatenate([right, np.zeros(len(x) - len(good))])
+    fitted = LogisticRegression(C=10.0, max_iter=2000, fit_intercept=False, class_weight="balanced").fit(x, y)
     weights = [float(weight) for weight in np.float32(fitted.coef_[0])]
     print("confidence: " + ", ".join(f"{n} {w:.2f}" for n, w in zip(FEATURES, weights, strict=True)))
 
@@ -116,6 +125,7 @@ def fit_confidence(task: Phrases, inside: Sequence[Example], held_out: Sequence[
         auroc=float(roc_auc_score(truth, np.concatenate([above, below]))),
         inside_above=float((above >= THRESHOLD).mean()),
         outside_below=float((below < THRESHOLD).mean()),
+        outside=len(tested),
     )
 
 
@@ -169,12 +179,12 @@ def write(
         "languages": NAMES,
     }
     (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    held = f"{MEASURED} held-out fillings of the patterns"
+    held = f"{MEASURED} distinct held-out fillings of the patterns"
     quality: Measurements = [
         {"metric": f"exact match {source}-{target}", "value": round(share, 4), "dataset": held}
         for (source, target), share in shares.items()
     ]
-    elsewhere = "90 sentences and more of news, literature, code and chat"
+    elsewhere = f"{trust.outside} sentences of news, literature, code and chat"
     quality += [
         {
             "metric": "confidence AUROC",

@@ -7,7 +7,7 @@ import math
 import random
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -21,9 +21,8 @@ from training.phrases.grammar import LANGUAGES
 
 DIRECTIONS = [("en", other) for other in LANGUAGES[1:]] + [(other, "en") for other in LANGUAGES[1:]]
 VOCABULARY = 4096
-STEPS = 4200
+CYCLES = ((4200, 2e-3), (2000, 1.2e-3), (1800, 1e-3))  # steps, peak rate; a warm restart frees what got stuck
 BATCH = 64
-PEAK_RATE = 2e-3
 WARM_UP_STEPS = 150
 POOL = 24  # batches drawn at once and sorted by length, so that little is padding
 
@@ -81,20 +80,30 @@ def _batches(config: Seq2SeqConfig, tokenizer: Tokenizer, seed: int) -> Iterator
             yield pad([source for source, _ in batch]), pad([target for _, target in batch])
 
 
-def train_network(tokenizer: Tokenizer, steps: int = STEPS) -> Seq2Seq:
+def train_network(tokenizer: Tokenizer, cycles: Sequence[tuple[int, float]] = CYCLES) -> Seq2Seq:
     """Trains from nothing, printing a line every 50 steps."""
     torch.manual_seed(0)
     config = Seq2SeqConfig(
         vocabulary=tokenizer.size, width=128, heads=4, layers=3, languages=LANGUAGES, dropout=0.05
     )
-    network = Seq2Seq(config).train()
+    network = Seq2Seq(config)
+    for index, (steps, peak_rate) in enumerate(cycles):
+        train_cycle(network, _batches(config, tokenizer, 7 + index), steps, peak_rate)
+    return network
+
+
+def train_cycle(
+    network: Seq2Seq, batches: Iterator[tuple[Tensor, Tensor]], steps: int, peak_rate: float
+) -> None:
+    """One rise and fall of the learning rate (SGDR, Loshchilov and Hutter, 2017); ends in half precision."""
+    network.train()
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        network.parameters(), lr=peak_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
     began, total = time.monotonic(), 0.0
-    for step, (source, target) in enumerate(itertools.islice(_batches(config, tokenizer, 7), steps)):
+    for step, (source, target) in enumerate(itertools.islice(batches, steps)):
         warm = min(1.0, (step + 1) / WARM_UP_STEPS)
-        rate = PEAK_RATE * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        rate = peak_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         for group in optimizer.param_groups:
             group["lr"] = rate
         logits = network(source, target[:, :-1])
@@ -105,12 +114,8 @@ def train_network(tokenizer: Tokenizer, steps: int = STEPS) -> Seq2Seq:
         optimizer.step()
         total += loss.item()
         if (step + 1) % 50 == 0:
-            spent = time.monotonic() - began
-            left = spent / (step + 1) * (steps - step - 1)
-            print(
-                f"step {step + 1}/{steps}  loss {total / 50:.4f}  {spent:.0f} s, {left:.0f} s left",
-                flush=True,
-            )
+            left = (time.monotonic() - began) / (step + 1) * (steps - step - 1)
+            print(f"step {step + 1}/{steps}  loss {total / 50:.4f}  about {left:.0f} s left", flush=True)
             total = 0.0
     # Weights are stored in half precision: what is measured is what is stored.
-    return network.half().float().eval()
+    network.half().float().eval()

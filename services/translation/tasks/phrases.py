@@ -40,6 +40,7 @@ class Leg:
     languages: tuple[str, str]
     source: str  # normalised
     tokens: tuple[int, ...]  # of the source, its tag first
+    whole: bool  # not a piece of a longer sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Carried:
     leg: Leg
     text: str
     log_probabilities: tuple[float, ...]
-    finished: bool
+    complete: bool  # the leg is a whole sentence, and the network ended it by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,10 @@ class Phrases(Translator[Prepared, list[list[Carried]]]):
         cuts = [tokens[start : start + MOST_TOKENS] for start in range(0, len(tokens), MOST_TOKENS)]
         texts = [normal] if len(cuts) == 1 else [self._tokenizer.decode(cut) for cut in cuts]
         tag = self._network.config.tag(source)
-        return [Leg((source, target), text, (tag, *cut)) for text, cut in zip(texts, cuts, strict=False)]
+        return [
+            Leg((source, target), text, (tag, *cut), len(cuts) == 1)
+            for text, cut in zip(texts, cuts, strict=True)
+        ]
 
     def cost(self, prepared: Prepared) -> float:
         """Tokens to read, twice if English lies between."""
@@ -184,7 +188,8 @@ class Phrases(Translator[Prepared, list[list[Carried]]]):
             decoded = self._network.decode(self._pad(chosen), torch.tensor(tags, device=self._device), limits)
             for row, leg, (tokens, scores) in zip(rows, chosen, decoded, strict=True):
                 text = self._tokenizer.decode(tokens)
-                carried[row] = Carried(leg, text, tuple(scores), len(scores) > len(tokens))
+                complete = leg.whole and len(scores) > len(tokens)
+                carried[row] = Carried(leg, text, tuple(scores), complete)
         return [each for each in carried if each is not None]
 
     def _pad(self, legs: Sequence[Leg]) -> Tensor:
@@ -195,10 +200,14 @@ class Phrases(Translator[Prepared, list[list[Carried]]]):
     def features(self, carried: Carried) -> tuple[float, ...]:
         """What the confidence of one leg is computed from."""
         leg = carried.leg
-        familiar = self._familiarity.measure(leg.languages[0], leg.source)
-        return features(
-            leg.source, carried.text, leg.languages, carried.log_probabilities, familiar, carried.finished
-        )
+        familiarity = self._familiarity.measure(leg.languages[0], leg.source)
+        return features(leg.source, carried.text, leg.languages, carried.log_probabilities, familiarity)
+
+    def trust(self, carried: Carried) -> float:
+        """The confidence of one leg; nothing is known of what was cut."""
+        if not carried.complete:
+            return 0.0
+        return confidence(self._weights, self.features(carried))
 
     def postprocess(self, prepared: Prepared, raw: list[list[Carried]]) -> Translated:
         """Joins the sentences; the passage is trusted as its least sentence, and that as both its legs."""
@@ -206,9 +215,7 @@ class Phrases(Translator[Prepared, list[list[Carried]]]):
             # It is in the target language already, or has neither letters nor digits.
             certainty = prepared.certainty if prepared.source == prepared.target else 1.0
             return Translated(prepared.text, prepared.source, certainty)
-        trusted = [
-            math.prod(confidence(self._weights, self.features(carried)) for carried in route) for route in raw
-        ]
+        trusted = [math.prod(self.trust(carried) for carried in route) for route in raw]
         joint = "" if prepared.target == "zh" else " "
         return Translated(joint.join(route[-1].text for route in raw), prepared.source, min(trusted))
 
