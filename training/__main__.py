@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import subprocess
+import sys
 import time
 
 # speech measures what its packages bring; the others are trained.
@@ -21,14 +22,8 @@ def main() -> None:
     for number, name in enumerate(names, 1):
         print(f"[{number}/{len(names)}] {name}")
         began = time.monotonic()
-        importlib.import_module(
-            f"training.{name}" if _is_module(name) else f"training.{name}.__main__"
-        ).main()
+        subprocess.run([sys.executable, "-m", f"training.{name}"], check=True)
         print(f"[{number}/{len(names)}] {name} is done after {(time.monotonic() - began) / 60:.1f} minutes")
-
-
-def _is_module(name: str) -> bool:
-    return not hasattr(importlib.import_module(f"training.{name}"), "__path__")
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ def test_wrong_bytes_name_the_field(mesh: Mesh) -> None:
     assert body["details"]
 
 
-GARBAGE = [b"\xff" * 40, b"\x0a\xff\xff\xff\xff\x07", bytes(range(256)), b"\x12\x02\xff\xfe"]
+GARBAGE = [b"\xff" * 40, b"\x0a\xff\xff\xff\xff\x07", bytes(range(256)), b"\x0a\x02\xff\xfe"]
 
 
 @pytest.mark.parametrize("service", SERVICES)
