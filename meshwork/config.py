@@ -8,19 +8,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from meshwork.channel import MAX_MESSAGE_BYTES
+from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 from meshwork.errors import ConfigError
 
 DEFAULT_FILE = Path(__file__).with_name("mesh.yaml")
 
 _STRICT = ConfigDict(extra="forbid")
 HostPort = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")]
+_LARGEST_PORT = 65535
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 ServiceName = Literal["vision", "nlp", "speech", "translation", "recommendation"]
 Policy = Literal["weighted_round_robin", "least_request", "round_robin"]
+
+
+def _with_port(address: str) -> str:
+    port = int(address.rpartition(":")[2])
+    if not 1 <= port <= _LARGEST_PORT:
+        raise ValueError(f"the port should be from 1 to {_LARGEST_PORT}")
+    return address
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
@@ -47,8 +55,8 @@ class ServiceConfig:
 class GatewayConfig:
     """The mesh's address."""
 
-    listen: HostPort = "127.0.0.1:8080"  # for clients
-    max_message_bytes: Annotated[int, Field(ge=1024, le=2**31 - 1)] = MAX_MESSAGE_BYTES
+    listen: Annotated[HostPort, AfterValidator(_with_port)] = "127.0.0.1:8080"  # for clients
+    max_message_bytes: Annotated[int, Field(ge=1024, le=LARGEST_MESSAGE_BYTES)] = MAX_MESSAGE_BYTES
 
     @property
     def port(self) -> int:
@@ -180,4 +188,5 @@ def _where(location: tuple[int | str, ...]) -> str:
 def _what(entry: Any) -> str:
     if entry["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return "no such setting; `meshwork config show` prints those there are"
-    return f"{entry['msg'][0].lower()}{entry['msg'][1:]}, not {entry['input']!r}"
+    message = entry["msg"].removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}, not {entry['input']!r}"

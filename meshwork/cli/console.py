@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -27,6 +29,11 @@ def _console(*, stderr: bool = False) -> Console:
         console.width = PIPE_WIDTH
     return console
 
+
+for _stream in (sys.stdout, sys.stderr):
+    # Where the terminal's encoding lacks a letter it is shown as \\u and its number, as Python does.
+    if isinstance(_stream, io.TextIOWrapper):
+        _stream.reconfigure(errors="backslashreplace")
 
 out = _console()
 err = _console(stderr=True)
@@ -101,6 +108,9 @@ def reports_errors(command: F) -> F:
         except ConfigError as error:
             err.print(f"[bold red]The configuration can't be used[/]\n{escape(str(error))}")
             raise SystemExit(2) from error
+        except UnicodeEncodeError as error:
+            # Bytes that are no text stand in arguments as lone surrogates.
+            raise click.UsageError(f"{error.object!r} is not UTF-8 text") from error
         except BrokenPipeError:
             # The reader of a pipe left; there is nobody to tell.
             os._exit(0)

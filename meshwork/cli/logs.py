@@ -24,6 +24,25 @@ def _files(home: Home, service: str) -> list[Path]:
     return [file for file in files if file.stem == service or file.stem.rpartition("-")[0] == service]
 
 
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0  # set aside just now
+
+
+def _read(file: Path, start: int) -> tuple[str, int]:
+    """The whole lines from the byte `start` on, and where the next one begins."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(start)
+            content = stream.read()
+    except OSError:
+        return "", 0
+    whole = content[: content.rfind(b"\n") + 1]  # the rest is still being written
+    return whole.decode("utf-8", "replace"), start + len(whole)
+
+
 def _stamped(file: Path, text: str) -> Iterator[tuple[str, str]]:
     """Each line with the time of the last stamped line up to it, so that a traceback stays together."""
     stamp = ""
@@ -35,7 +54,14 @@ def _stamped(file: Path, text: str) -> Iterator[tuple[str, str]]:
 
 @click.command()
 @click.argument("service", default="")
-@click.option("-n", "--lines", default=50, show_default=True, help="Lines to show of the past.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(min=0),
+    default=50,
+    show_default=True,
+    help="Lines to show of the past.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines as they come; Ctrl-C ends.")
 @reports_errors
 def logs(service: str, lines: int, follow: bool) -> None:
@@ -58,28 +84,20 @@ def logs(service: str, lines: int, follow: bool) -> None:
     positions: dict[Path, int] = {}
     past: list[tuple[str, str]] = []
     for file in files:
-        size = file.stat().st_size
-        positions[file] = size
-        with file.open("rb") as stream:
-            stream.seek(max(0, size - _TAIL_BYTES))
-            past += _stamped(file, stream.read(size).decode("utf-8", "replace"))
-    for _, line in sorted(past, key=lambda entry: entry[0])[-lines:]:
+        text, positions[file] = _read(file, max(0, _size(file) - _TAIL_BYTES))
+        past += _stamped(file, text)
+    past.sort(key=lambda entry: entry[0])
+    for _, line in past[len(past) - min(lines, len(past)) :]:
         click.echo(line)
     try:
         while follow:
             time.sleep(_POLL_S)
             for file in _files(home, service):
                 start = positions.get(file, 0)
-                size = file.stat().st_size
-                if size < start:
+                if _size(file) < start:
                     start = 0  # set aside and begun again
-                if size == start:
-                    continue
-                with file.open("rb") as stream:
-                    stream.seek(start)
-                    text = stream.read(size - start)
-                positions[file] = size
-                for _, line in _stamped(file, text.decode("utf-8", "replace")):
+                text, positions[file] = _read(file, start)
+                for _, line in _stamped(file, text):
                     click.echo(line)
     except KeyboardInterrupt:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -26,10 +27,10 @@ from meshwork.cli.console import (
     running_mesh,
 )
 from meshwork.cli.tables import replicas_table, services_table
-from meshwork.errors import FailedPrecondition, MeshworkError
+from meshwork.errors import FailedPrecondition, MeshworkError, Unavailable
 from meshwork.process import stop_on_signals
 from meshwork.router.v1 import router_pb2
-from meshwork.state.connect import connect
+from meshwork.state.connect import REDIS_AWAY, connect
 from meshwork.state.desired import Desired
 from meshwork.state.keys import Keys
 from meshwork.supervisor.home import Home, MeshRecord, alive
@@ -93,7 +94,7 @@ def up(
 async def _up(home: Home, settings: config.MeshConfig) -> int:
     stop = stop_on_signals()
     run = asyncio.create_task(Supervisor(home, settings, on_crash=_show_crash).run(stop))
-    record = await start.until_ready(home, lambda: run.done() or stop.is_set())
+    record = await start.until_ready(home, os.getpid(), lambda: run.done() or stop.is_set())
     if record is not None:
         start.show_ready(record, await start.leases(record))
         out.print("\nCtrl-C stops the mesh.")
@@ -124,7 +125,6 @@ async def _up_detached(home: Home, settings: config.MeshConfig) -> int:
             "see `meshwork status`, stop it with `meshwork down`"
         )
     home.make()
-    home.forget()
     log = home.open_log("mesh")
     begin = os.fstat(log).st_size
     process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
@@ -139,7 +139,7 @@ async def _up_detached(home: Home, settings: config.MeshConfig) -> int:
     process.stdin.write(config.to_json(settings))
     process.stdin.close()
     try:
-        ready = await start.until_ready(home, lambda: process.poll() is not None)
+        ready = await start.until_ready(home, process.pid, lambda: process.poll() is not None)
     except (KeyboardInterrupt, asyncio.CancelledError):
         process.terminate()
         process.wait(STOP_S)
@@ -150,7 +150,8 @@ async def _up_detached(home: Home, settings: config.MeshConfig) -> int:
         except subprocess.TimeoutExpired:
             process.kill()
         failed = home.read()
-        reason = failed.reason if failed else "\n".join(home.last_lines("mesh", 20, begin))
+        reason = failed.reason if failed and failed.pid == process.pid else ""
+        reason = reason or "\n".join(home.last_lines("mesh", 20, begin))
         err.print(f"[bold red]The mesh did not start:[/] {escape(reason)}")
         return 1
     start.show_ready(ready, await start.leases(ready))
@@ -172,8 +173,8 @@ def down() -> None:
         home.forget()
         out.print(f"No mesh runs in {home.root}.")
         return
-    supervisor = psutil.Process(record.pid)
-    supervisor.terminate()
+    with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself, just now
+        psutil.Process(record.pid).terminate()
     with out.status("stopping"):
         deadline = time.monotonic() + STOP_S
         while home.running() is not None and time.monotonic() < deadline:
@@ -229,10 +230,15 @@ def status(as_json: bool) -> None:
 def _memory(home: Home, record: MeshRecord) -> int:
     """Resident memory of every process of the mesh, supervisor and gateway included, in bytes."""
     found = [alive(process) for process in record.processes]
-    mine = [psutil.Process(record.pid), *gateways(home), *(process for process in found if process)]
-    # A set: the supervisor's descendants are the others, and theirs (speech has some of its own).
-    family = {member for process in mine for member in (process, *process.children(recursive=True))}
-    return sum(member.memory_info().rss for member in family)
+    pids = {record.pid, *(process.pid for process in (*gateways(home), *found) if process)}
+    # By pid: the supervisor's descendants are the others, and theirs (speech has some of its own).
+    family: dict[int, int] = {}
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            process = psutil.Process(pid)
+            for member in (process, *process.children(recursive=True)):
+                family[member.pid] = member.memory_info().rss
+    return sum(family.values())
 
 
 @click.command()
@@ -259,6 +265,8 @@ async def _scale(record: MeshRecord, wanted: dict[str, int], *, wait: bool) -> N
         desired = Desired(redis, Keys(mesh=record.name))
         for service, count in wanted.items():
             await desired.set(service, count)
+    except REDIS_AWAY as error:
+        raise Unavailable(f"Redis, which keeps the numbers of replicas, does not answer: {error}") from error
     finally:
         await redis.aclose()
     deadline = time.monotonic() + 120

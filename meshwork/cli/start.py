@@ -23,13 +23,16 @@ from meshwork.supervisor.home import Home, MeshRecord
 POLL_S = 0.2
 
 
-async def until_ready(home: Home, ended: Callable[[], bool]) -> MeshRecord | None:
-    """Draws the start until the mesh is ready; None if it `ended` or failed before that."""
+async def until_ready(home: Home, supervisor: int, ended: Callable[[], bool]) -> MeshRecord | None:
+    """Draws the start until the mesh of that `supervisor` (its pid) is ready; None if it `ended` or failed.
+
+    Another supervisor's record may lie in `home`: of a mesh that was killed, or one that runs.
+    """
     said: set[str] = set()
     with Live(console=out, refresh_per_second=8, transient=True) as live:
         while not ended():
             record = home.read()
-            if record is not None:
+            if record is not None and record.pid == supervisor:
                 replicas = await leases(record)
                 if record.state == "ready":
                     return record

@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 from meshwork import config
-from meshwork.errors import MeshworkError
+from meshwork.errors import ConfigError, MeshworkError
 from meshwork.process import log_to_stderr, stop_on_signals
 from meshwork.supervisor.home import Home
 from meshwork.supervisor.supervisor import Supervisor
@@ -22,7 +22,7 @@ def main() -> None:
     log_to_stderr("mesh")
     try:
         failed = asyncio.run(_run())
-    except MeshworkError as error:
+    except (MeshworkError, ConfigError) as error:
         sys.exit(str(error))
     sys.exit(1 if failed else 0)
 

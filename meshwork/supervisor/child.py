@@ -7,6 +7,7 @@ n zero again.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -17,6 +18,9 @@ import psutil
 from meshwork.process import PARENT_VARIABLE
 from meshwork.supervisor.home import Home, ProcessRecord
 
+log = logging.getLogger(__name__)
+
+EXIT_NOT_STARTED = 127  # as shells say it
 FIRST_BACKOFF_S, LAST_BACKOFF_S, STABLE_S = 0.5, 30.0, 60.0
 
 
@@ -111,28 +115,36 @@ class Child:
         self._enter("stopped")
 
     async def _run_once(self) -> int:
-        log = self._home.open_log(self.name)
-        self._log_start = os.fstat(log).st_size
         try:
+            await self._start()
+        except OSError as error:  # no memory, no descriptors, no room on the disk: later there may be
+            log.error("%s cannot be started: %s", self.name, error)
+            return EXIT_NOT_STARTED
+        assert self._process is not None
+        if self._stopping.is_set():
+            self._process.terminate()
+        self._enter("running")
+        return await self._process.wait()
+
+    async def _start(self) -> None:
+        output = self._home.open_log(self.name)
+        try:
+            self._log_start = os.fstat(output).st_size
             # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop it in order.
             self._process = await asyncio.create_subprocess_exec(
                 *self._argv,
                 env=self._environment,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
         finally:
-            os.close(log)
+            os.close(output)
         try:
             self._created = psutil.Process(self._process.pid).create_time()
         except psutil.NoSuchProcess:
             self._created = time.time()
-        if self._stopping.is_set():
-            self._process.terminate()
-        self._enter("running")
-        return await self._process.wait()
 
     def _enter(self, state: str) -> None:
         self._state = state

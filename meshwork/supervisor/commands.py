@@ -34,9 +34,11 @@ def valkey(port: int, password: str, data_dir: Path) -> Command:
         ) from error
     file = data_dir / "valkey.conf"
     file.touch(mode=0o600)
+    folder = str(data_dir).replace("\\", "\\\\").replace('"', '\\"')
     file.write_text(
-        f"bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {json.dumps(str(data_dir))}\n"
-        'appendonly yes\nappendfsync everysec\nsave ""\n'
+        f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir "{folder}"\n'
+        'appendonly yes\nappendfsync everysec\nsave ""\n',
+        encoding="utf-8",
     )
     return Command(argv=[str(get_binary_path()), str(file)], environment={})
 

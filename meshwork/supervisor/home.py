@@ -13,16 +13,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 
 from meshwork.errors import FailedPrecondition
 
 HOME_VARIABLE = "MESHWORK_HOME"
+_LOCK_PATIENCE_S = 0.3  # whoever asks whether a mesh runs holds its lock for a moment
 _LOG_BYTES = 8 * 1024 * 1024  # a log that is longer when its process starts is set aside
 
 
@@ -81,13 +84,27 @@ class Home:
         return self.root / "logs" / f"{name}.log"
 
     def make(self) -> None:
-        """Makes the folders, readable by their owner only: the record holds Redis's password."""
+        """Makes the folders, readable by their owner only: the record holds Redis's password.
+
+        Raises:
+            FailedPrecondition: this process may not write there.
+        """
         for folder in (self.root, self.run_dir, self.data_dir, self.root / "logs"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> FailedPrecondition:
+        return FailedPrecondition(
+            f"cannot keep the mesh's files in {self.root}: {error.strerror} ({error.filename}); "
+            f"name a folder that can be written with {HOME_VARIABLE}"
+        )
 
     def open_log(self, name: str) -> int:
         """A descriptor that appends to the log of `name`; a long log is set aside first."""
         path = self.log(name)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # somebody may have tidied up
         if path.exists() and path.stat().st_size > _LOG_BYTES:
             path.replace(path.with_suffix(".log.1"))
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -109,21 +126,24 @@ class Home:
             FailedPrecondition: another supervisor holds it.
         """
         self.make()
-        path = self.run_dir / "lock"
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                record = self.read()
-                who = f" (pid {record.pid}, gateway {record.gateway})" if record else ""
-                raise FailedPrecondition(
-                    f"a mesh runs already in {self.root}{who}: stop it with `meshwork down`, "
-                    f"or run another one beside it with another {HOME_VARIABLE}"
-                ) from error
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+        try:
+            file = (self.run_dir / "lock").open("w")
+        except OSError as error:
+            raise self._unusable(error) from error
+        with file:
+            # The file stays when the lock is given up: were it removed, a third process could lock
+            # a new file of that name while a second one, which opened the old one, locks that.
+            give_up = time.monotonic() + _LOCK_PATIENCE_S
+            while not _locked(file):
+                if time.monotonic() > give_up:
+                    record = self.read()
+                    who = f" (pid {record.pid}, gateway {record.gateway})" if record else ""
+                    raise FailedPrecondition(
+                        f"a mesh runs already in {self.root}{who}: stop it with `meshwork down`, "
+                        f"or run another one beside it with another {HOME_VARIABLE}"
+                    )
+                time.sleep(0.02)
+            yield
 
     def write(self, record: MeshRecord) -> None:
         """Replaces the record in one step."""
@@ -153,12 +173,18 @@ class Home:
             return None
         try:
             with (self.run_dir / "lock").open("r") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return None
+                return None if _locked(file) else record
         except OSError:
-            return record  # locked: it lives
-        return None
+            return None
+
+
+def _locked(file: TextIO) -> bool:
+    """Takes the lock if nobody holds it; it is given up when `file` is closed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def alive(process: ProcessRecord) -> psutil.Process | None:

@@ -36,6 +36,7 @@ from meshwork.supervisor.probe import unreachable
 log = logging.getLogger(__name__)
 
 HOPELESS_CRASHES = 3  # in a row before it was ever ready: the mesh has failed to start
+REACHABLE_S = 60.0  # the longest that a gateway may take to know of replicas that are ready
 CRASH_LINES = 15  # of a crashed process's log that are shown
 STOP_REPLICAS_S, STOP_ROUTER_S, STOP_VALKEY_S = 5.0, 2.5, 1.5  # together under ten seconds
 
@@ -73,6 +74,7 @@ class Supervisor:
         self._keys = Keys(mesh=config.name)
         self._children: dict[str, Child] = {}
         self._was_ready: set[str] = set()
+        self._ready: set[str] = set()  # by the latest leases
         self._state = "starting"
         self._reason = ""
         self._router_listen = ""
@@ -91,21 +93,20 @@ class Supervisor:
             host, _, _ = self._config.gateway.listen.rpartition(":")
             check_free(host, self._config.gateway.port)
             self._router_listen = f"127.0.0.1:{free_port()}"
+            starting = asyncio.create_task(self._start())
             background: list[asyncio.Task[None]] = []
             try:
-                await self._start_redis()
-                await self._start_router()
-                for service, settings in self._config.services.items():
-                    await self._want(service, settings.replicas)
-                background = [
-                    asyncio.create_task(self._follow_desired()),
-                    asyncio.create_task(self._follow_leases()),
-                ]
-                await self._until_stopped(stop)
+                await _either(starting, stop)
+                if not stop.is_set():
+                    background = [
+                        asyncio.create_task(self._follow_desired()),
+                        asyncio.create_task(self._follow_leases()),
+                    ]
+                    await self._until_stopped(stop)
             finally:
-                for task in background:
+                for task in (starting, *background):
                     task.cancel()
-                await asyncio.gather(*background, return_exceptions=True)
+                await asyncio.gather(starting, *background, return_exceptions=True)
                 await self._stop_all()
                 if self._state != "failed":
                     self._home.forget()
@@ -117,6 +118,14 @@ class Supervisor:
                 async with asyncio.timeout(0.2):
                     await stop.wait()
 
+    async def _start(self) -> None:
+        await self._start_redis()
+        if self._state == "failed":
+            return
+        await self._start_router()
+        for service, settings in self._config.services.items():
+            await self._want(service, settings.replicas)
+
     async def _start_redis(self) -> None:
         self._redis_url = self._config.redis
         if not self._redis_url:
@@ -125,7 +134,7 @@ class Supervisor:
             self._add("valkey", "valkey", commands.valkey(port, password, self._home.data_dir))
         self._redis = connect(self._redis_url)
         give_up = time.monotonic() + 15
-        while True:
+        while self._state != "failed":
             try:
                 await self._redis.ping()
                 return
@@ -171,15 +180,17 @@ class Supervisor:
             name = f"{service}-{secrets.token_hex(2)}"
             command = commands.replica(self._config, service, settings, name, self._redis_url)
             self._add(name, "replica", command, service)
-        for child in running[count:]:
+        # Those that work stay, and of them the eldest; `sorted` keeps the order of equals.
+        for child in sorted(running, key=lambda child: child.name not in self._ready)[count:]:
+            child.retiring = True
             task = asyncio.create_task(self._retire(child))
             self._revoking.add(task)
             task.add_done_callback(self._revoking.discard)
 
     async def _retire(self, child: Child) -> None:
         """Stops a replica that is one too many; it drains first."""
-        child.retiring = True
         await child.stop(timeout_s=30)
+        await self._revoke(child.name)  # one that hung could not give its lease up
         self._children.pop(child.name, None)
         self._write()
 
@@ -196,25 +207,44 @@ class Supervisor:
     async def _follow_leases(self) -> None:
         assert self._redis is not None
         async for view in LeaseBook(self._redis, self._keys).watch():
-            self._was_ready |= {
+            self._ready = {
                 name
                 for name, replica in view.replicas.items()
                 if replica.state == router_pb2.REPLICA_STATE_READY
             }
+            self._was_ready |= self._ready
             missing = [
                 child.name
                 for child in self._children.values()
                 if child.role == "replica" and not child.retiring and child.name not in self._was_ready
             ]
             if self._state == "starting" and not missing:
-                await self._until_reachable()
-                self._state = "ready"
-                self._write()
+                away = await self._until_reachable()
+                if away:
+                    self._fail(
+                        f"the gateway does not bring calls to {', '.join(away)} though they are ready; "
+                        f"what the router says of it:\n"
+                        + "\n".join(self._home.last_lines("router", CRASH_LINES))
+                    )
+                elif self._state == "starting":
+                    self._state = "ready"
+                    self._write()
 
-    async def _until_reachable(self) -> None:
-        wanted = [name for name, service in self._config.services.items() if service.replicas]
-        while await unreachable(self._config.gateway.listen, wanted):  # noqa: ASYNC110 - nothing to wait for
+    async def _until_reachable(self) -> list[str]:
+        """Waits until the gateway brings calls to every service that runs; gives those it does not."""
+        give_up = time.monotonic() + REACHABLE_S
+        while True:
+            # Asked each time: replicas may be scaled away meanwhile.
+            wanted = [name for name in self._config.services if self._replicas(name)]
+            away = await unreachable(self._config.gateway.listen, wanted)
+            if not away or time.monotonic() > give_up:
+                return away
             await asyncio.sleep(0.1)
+
+    def _fail(self, reason: str) -> None:
+        self._reason = reason
+        self._state = "failed"
+        self._write()
 
     def _crashed(self, child: Child) -> None:
         crash = Crash(
@@ -232,11 +262,9 @@ class Supervisor:
             task.add_done_callback(self._revoking.discard)
         never_ready = child.name not in self._was_ready and self._state == "starting"
         if never_ready and child.crashes >= HOPELESS_CRASHES:
-            self._reason = (
+            self._fail(
                 f"{child.name} ended {child.crashes} times before it was ready, last: {crash.how}{lines}"
             )
-            self._state = "failed"
-            self._write()
 
     async def _revoke(self, name: str) -> None:
         assert self._redis is not None
@@ -255,7 +283,10 @@ class Supervisor:
             config=configs.to_json(self._config),
             processes=[child.record() for child in self._children.values()],
         )
-        self._home.write(record)
+        try:
+            self._home.write(record)
+        except OSError as error:  # a full disk is no reason to let the mesh go
+            log.error("the mesh's record cannot be written: %s", error)
         self._on_record(record)
 
     async def _stop_all(self) -> None:
@@ -272,6 +303,15 @@ class Supervisor:
             children = [child for child in self._children.values() if child.role == role]
             await asyncio.gather(*(child.stop(timeout_s) for child in children))
         end_leftovers(self._home)
+
+
+async def _either(work: asyncio.Task[None], stop: asyncio.Event) -> None:
+    """Returns when `work` is done, raising what it raised, or when `stop` is set."""
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if work.done():
+        work.result()
 
 
 def end_leftovers(home: Home) -> None:
@@ -292,9 +332,9 @@ def end_leftovers(home: Home) -> None:
 
 def gateways(home: Home) -> list[psutil.Process]:
     """The Envoy processes of this home: their command names a file of its run folder."""
-    found = []
+    found, folder = [], f"{home.run_dir}/"
     for process in psutil.process_iter(["name", "cmdline"]):
         words = process.info["cmdline"] or []
-        if words and "envoy" in words[0] and any(str(home.run_dir) in word for word in words[1:]):
+        if words and "envoy" in words[0] and any(word.startswith(folder) for word in words[1:]):
             found.append(process)
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,11 +92,27 @@ class RouterConfig:
                 given[name] = int(text)
             elif name == "policies":
                 given[name] = _policies(text)
+            elif name == "gateway_listen" and text:
+                given[name] = _numeric(variable, text)
             elif name == "routers":
                 given[name] = tuple(part.strip() for part in text.split(",") if part.strip())
             else:
                 given[name] = text
         return cls(**given)  # type: ignore[arg-type]
+
+
+def _numeric(variable: str, address: str) -> str:
+    """`address` with its host's name, such as `localhost`, resolved: Envoy listens on numbers only."""
+    try:
+        host, port = split_address(address)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except ValueError:
+        return address  # what is wrong with it is said where all addresses are checked
+    except OSError as error:
+        raise ConfigError(f"{variable}: {host} is no address of this machine: {error}") from None
+    # IPv4 first, as clients try it.
+    family, *_, numbers = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return f"[{numbers[0]}]:{port}" if family == socket.AF_INET6 else f"{numbers[0]}:{port}"
 
 
 def _policies(text: str) -> dict[str, Balancing]:

@@ -34,6 +34,7 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
     [
         ("name: Not A Name\n", 1, "name"),
         ("gateway:\n  listen: 8080\n", 2, "gateway.listen"),
+        ("gateway:\n  listen: localhost:99999\n", 2, "from 1 to 65535"),
         ("gateway:\n  port: 8080\n", 2, "no such setting"),
         ("services:\n  nlp:\n    replicas: many\n", 3, "services.nlp.replicas"),
         ("services:\n  nlp:\n    replicas: -1\n", 3, "greater than or equal to 0"),

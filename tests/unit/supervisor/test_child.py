@@ -74,3 +74,19 @@ async def test_stopping_while_it_backs_off_does_not_wait(tmp_path: Path) -> None
     await crashes.get()
     await child.stop(5)
     assert child.record().state == "stopped"
+
+
+async def test_a_command_that_cannot_be_started_is_tried_again_and_can_be_stopped(tmp_path: Path) -> None:
+    home, crashes = Home(tmp_path), asyncio.Queue[Child]()
+    child = Child(
+        home,
+        "worker-1",
+        "replica",
+        [str(tmp_path / "no such command")],
+        {},
+        on_change=lambda: None,
+        on_crash=crashes.put_nowait,
+    )
+    crashed = await crashes.get()
+    assert crashed.last_exit == "exit status 127"
+    await child.stop(1)

@@ -42,3 +42,21 @@ def test_several_routers_are_all_named_to_clients() -> None:
 def test_what_can_not_be_used_is_named(variable: str, value: str) -> None:
     with pytest.raises(ConfigError, match=variable):
         RouterConfig.from_environment({variable: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "listens"),
+    [
+        ("localhost:8080", "127.0.0.1:8080"),
+        ("0.0.0.0:8080", "0.0.0.0:8080"),
+        ("[::1]:8080", "[::1]:8080"),
+    ],
+)
+def test_the_gateway_listens_on_a_numeric_address_whatever_its_name(given: str, listens: str) -> None:
+    assert RouterConfig.from_environment({"MESHWORK_GATEWAY_LISTEN": given}).gateway_listen == listens
+
+
+@pytest.mark.parametrize("given", ["no-such-host.invalid:8080", "localhost", "localhost:99999"])
+def test_an_address_that_none_can_listen_on_is_refused_by_its_variable(given: str) -> None:
+    with pytest.raises(ConfigError, match="MESHWORK_GATEWAY_LISTEN"):
+        RouterConfig.from_environment({"MESHWORK_GATEWAY_LISTEN": given})
