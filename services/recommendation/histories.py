@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from meshwork.errors import ConfigError, InvalidArgument, Unavailable
 from meshwork.state.connect import REDIS_AWAY
@@ -188,7 +187,7 @@ class Histories:
 def _reaching() -> Iterator[None]:
     try:
         yield
-    except (*REDIS_AWAY, ReadOnlyError, OutOfMemoryError) as error:
+    except REDIS_AWAY as error:
         raise Unavailable(
             "the histories can't be reached: Redis does not answer or takes no writes; try again soon, "
             "or give Recommend a list of items in place of a user",

@@ -147,3 +147,19 @@ async def test_a_drain_is_heard_by_who_waits_and_by_who_comes_late(redis: Redis)
     await drains.confirm("nlp-1")
     assert await waiting
     assert await drains.confirmed("nlp-1", 1)
+
+
+async def test_a_task_can_be_cancelled_at_any_moment_of_a_command(redis: Redis) -> None:
+    async def asks() -> None:
+        await redis.ping()
+
+    await redis.ping()
+    for steps in range(12):
+        for _ in range(20):
+            task = asyncio.create_task(asks())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            if task.cancel():
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+    assert await redis.ping()
