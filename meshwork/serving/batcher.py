@@ -17,19 +17,22 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshwork.errors import DeadlineExceeded, MeshworkError, Overloaded
+from meshwork.errors import DeadlineExceeded, Overloaded
 from meshwork.serving.load import LoadMeter
 from meshwork.serving.task import Task
+from meshwork.serving.threads import contained
 
 log = logging.getLogger(__name__)
 
 AnyTask = Task[Any, Any, Any, Any]
 
+_HUSKS = 64  # entries without a caller that a lane keeps before it sweeps
 _SMOOTHING = 0.2  # weight of the newest batch in the learned seconds per unit of cost
 
 
@@ -37,7 +40,7 @@ _SMOOTHING = 0.2  # weight of the newest batch in the learned seconds per unit o
 class Done:
     """What became of one item, and what it took."""
 
-    raw: Any  # the task's Raw, or the MeshworkError that it failed with
+    raw: Any  # the task's Raw, or the exception that it failed with
     queue_s: float  # seconds from the door to the device
     compute_s: float  # seconds that its batch held the device
     batch_size: int  # items in that batch
@@ -51,6 +54,7 @@ class _Work:
     cost: float = field(compare=False)
     arrived: float = field(compare=False)
     done: asyncio.Future[Done] = field(compare=False)
+    taken: bool = field(default=False, compare=False)  # it is in a batch, or its caller left
 
 
 class Lane:
@@ -59,8 +63,30 @@ class Lane:
     def __init__(self, task: AnyTask) -> None:
         self.task = task
         self.heap: list[_Work] = []
+        self.queued = 0  # items that someone waits for
         self.queued_cost = 0.0
         self.s_per_cost = 0.0
+
+    def put(self, work: _Work) -> None:
+        """Queues `work`; once its caller has left, it counts no more."""
+        heapq.heappush(self.heap, work)
+        self.queued += 1
+        self.queued_cost += work.cost
+        work.done.add_done_callback(lambda _: self._leave(work))
+
+    def _leave(self, work: _Work) -> None:
+        if work.taken:
+            return
+        self._uncount(work)
+        # A heap gives up only its first entry cheaply: the rest stay until they are most of it.
+        if len(self.heap) > 2 * self.queued + _HUSKS:
+            self.heap = [each for each in self.heap if not each.done.done()]
+            heapq.heapify(self.heap)
+
+    def _uncount(self, work: _Work) -> None:
+        work.taken = True
+        self.queued -= 1
+        self.queued_cost = self.queued_cost - work.cost if self.queued else 0.0  # 0.0 forgets rounding
 
     def take(self, now: float) -> list[_Work]:
         """Removes and returns the next batch; drops what no one waits for any more."""
@@ -72,15 +98,14 @@ class Lane:
             if batch and not stale and cost + work.cost > self.task.max_batch_cost:
                 break
             heapq.heappop(self.heap)
-            self.queued_cost -= work.cost
+            if not work.taken:
+                self._uncount(work)
             if stale:
                 if not work.done.done():
                     work.done.set_exception(DeadlineExceeded("the deadline passed while the call was queued"))
                 continue
             batch.append(work)
             cost += work.cost
-        if not self.heap:
-            self.queued_cost = 0.0  # forgets rounding
         return batch
 
     def learn(self, cost: float, elapsed_s: float) -> None:
@@ -106,6 +131,7 @@ class Device:
         self._max_queued = max_queued
         self._clock = clock
         self._lanes: list[Lane] = []
+        self._preparing = 0
         self._queued = asyncio.Event()
         self._order = itertools.count()
         load.add_device(self.predicted_wait_s)
@@ -125,29 +151,44 @@ class Device:
             Overloaded: the queue is full, or the answer would come after `deadline`.
             DeadlineExceeded: `deadline` passed in the queue.
             MeshworkError: what the task found wrong with the item.
+            Exception: any other that the task broke with on this item.
         """
-        now = self._clock()
+        self._admit(deadline)
+        cost = lane.task.cost(prepared)
+        done: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        lane.put(_Work(deadline, next(self._order), prepared, cost, self._clock(), done))
+        self._queued.set()
+        result = await done
+        if isinstance(result.raw, Exception):
+            raise result.raw
+        return result
+
+    @contextmanager
+    def preparing(self, deadline: float) -> Iterator[None]:
+        """Holds a place in the queue for an item while it is preprocessed.
+
+        Raises:
+            Overloaded: as `submit`, before the item costs anything.
+        """
+        self._admit(deadline)
+        self._preparing += 1
+        try:
+            yield
+        finally:
+            self._preparing -= 1
+
+    def _admit(self, deadline: float) -> None:
         wait_s = self.predicted_wait_s()
-        if sum(len(other.heap) for other in self._lanes) >= self._max_queued:
+        if self._preparing + sum(lane.queued for lane in self._lanes) >= self._max_queued:
             raise Overloaded(
                 f"{self._max_queued} items are queued on this replica; try again in {wait_s:.2f} s",
                 retry_after_s=max(wait_s, 0.05),
             )
-        if now + wait_s > deadline:
+        if self._clock() + wait_s > deadline:
             raise Overloaded(
                 f"the queue is {wait_s:.2f} s long, more than the call's deadline allows",
                 retry_after_s=wait_s,
             )
-        cost = lane.task.cost(prepared)
-        done: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
-        work = _Work(deadline, next(self._order), prepared, cost, now, done)
-        heapq.heappush(lane.heap, work)
-        lane.queued_cost += cost
-        self._queued.set()
-        result = await done
-        if isinstance(result.raw, MeshworkError):
-            raise result.raw
-        return result
 
     async def run(self) -> None:
         """Feeds the device until cancelled."""
@@ -173,9 +214,6 @@ class Device:
             for work, raw in zip(batch, raws, strict=True):
                 if work.done.done():
                     continue
-                if isinstance(raw, Exception) and not isinstance(raw, MeshworkError):
-                    work.done.set_exception(raw)
-                    continue
                 work.done.set_result(
                     Done(
                         raw=raw,
@@ -186,10 +224,10 @@ class Device:
                 )
 
 
-def _forward(task: AnyTask, batch: Sequence[Any]) -> Sequence[Any]:
+def _forward(task: AnyTask, batch: Sequence[Any]) -> list[Any]:
     """Runs a batch; if it breaks as a whole, runs its items one by one, so that only the bad fail."""
     try:
-        raws = task.forward(batch)
+        raws = list(contained(task.forward, batch))
         if len(raws) != len(batch):
             raise RuntimeError(f"{type(task).__name__} gave {len(raws)} answers for {len(batch)} items")
     except Exception as error:

@@ -21,6 +21,7 @@ from meshwork.serving.batcher import AnyTask, Device, Done, Lane
 from meshwork.serving.card import CardError, ModelCard, ModelDirectory, open_directory
 from meshwork.serving.load import LoadMeter
 from meshwork.serving.task import In, Out, Task
+from meshwork.serving.threads import contained
 from meshwork.type.v1 import served_by_pb2
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,9 @@ class ModelTable:
 
     async def load(self, config: ModelConfig) -> None:
         """Loads and warms up one model; a failure is logged and described, not raised."""
+        if config.source in self._described:
+            log.warning("%s is listed more than once", config.source)
+            return
         described = router_pb2.Model(
             name=config.source.rpartition("/")[2],
             service=self._service,
@@ -128,11 +132,15 @@ class ModelTable:
         self._described[config.source] = described
         try:
             directory = open_directory(config.source, self._service)
+            if directory.card.id in self._loaded:
+                raise CardError(
+                    f"{directory.source}: another model of this replica is {directory.card.id} too"
+                )
             _describe_card(described, directory.card)
             self._on_change()
             began, before = time.monotonic(), memory_bytes()
             loop = asyncio.get_running_loop()
-            task = await loop.run_in_executor(self._cpu, self._build, directory, described.device)
+            task = await loop.run_in_executor(self._cpu, contained, self._build, directory, described.device)
             described.memory_bytes = max(0, memory_bytes() - before)
         except Exception as error:
             described.state = router_pb2.MODEL_STATE_FAILED
@@ -249,18 +257,20 @@ class ModelTable:
         self, loaded: Loaded[Task[In, Any, Any, Out]], entry: In, deadline: float
     ) -> tuple[Out, Done]:
         loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(self._cpu, loaded.task.preprocess, entry)
+        with loaded.device.preparing(deadline):
+            prepared = await loop.run_in_executor(self._cpu, contained, loaded.task.preprocess, entry)
         done = await loaded.device.submit(loaded.lane, prepared, deadline)
-        return await loop.run_in_executor(self._cpu, loaded.task.postprocess, prepared, done.raw), done
+        out = await loop.run_in_executor(self._cpu, contained, loaded.task.postprocess, prepared, done.raw)
+        return out, done
 
     async def close(self) -> None:
-        """Stops the devices and closes the models."""
+        """Stops the devices and closes the models; does not wait for a forward pass that still runs."""
         for run in self._runs:
             run.cancel()
         await asyncio.gather(*self._runs, return_exceptions=True)
         for device in self._devices.values():
-            device.thread.shutdown(cancel_futures=True)
-        self._cpu.shutdown(cancel_futures=True)
+            device.thread.shutdown(wait=False, cancel_futures=True)
+        self._cpu.shutdown(wait=False, cancel_futures=True)
         for loaded in self._loaded.values():
             loaded.task.close()
 

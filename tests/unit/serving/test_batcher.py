@@ -4,7 +4,8 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NoReturn
 
 import pytest
 
@@ -32,8 +33,15 @@ def lane_on(device: Device) -> tuple[Lane, Echo]:
 
 
 async def queued(lane: Lane, count: int) -> None:
-    while len(lane.heap) < count:
+    while lane.queued < count:
         await asyncio.sleep(0)
+
+
+def raising(error: BaseException) -> Callable[[object], NoReturn]:
+    def forward(batch: object) -> NoReturn:
+        raise error
+
+    return forward
 
 
 async def test_a_lone_item_runs_at_once_alone(device: Device) -> None:
@@ -139,6 +147,56 @@ async def test_a_bad_item_fails_alone(device: Device) -> None:
     assert [r.raw for r in results if not isinstance(r, BaseException)] == ["echo a", "echo b", "echo c"]
     assert isinstance(results[1], InvalidArgument)
     assert isinstance(results[3], RuntimeError)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), StopIteration(), KeyboardInterrupt(), MemoryError()])
+async def test_the_device_outlives_whatever_a_task_raises(
+    device: Device, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    lane, echo = lane_on(device)
+    with monkeypatch.context() as broken:
+        broken.setattr(echo, "forward", raising(error))
+        with pytest.raises((RuntimeError, MemoryError)):
+            await device.submit(lane, "a", math.inf)
+    assert (await device.submit(lane, "b", math.inf)).raw == "echo b"
+
+
+@pytest.mark.parametrize("answer", [[], ["x", "y"], None, 7])
+async def test_the_device_outlives_an_answer_of_the_wrong_length_or_kind(
+    device: Device, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    lane, echo = lane_on(device)
+    with monkeypatch.context() as broken:
+        broken.setattr(echo, "forward", lambda batch: answer)
+        with pytest.raises((RuntimeError, TypeError)):
+            await device.submit(lane, "a", math.inf)
+    assert (await device.submit(lane, "b", math.inf)).raw == "echo b"
+
+
+async def test_those_who_left_take_no_place_in_the_queue_and_no_time() -> None:
+    device = Device("cpu", LoadMeter(), max_queued=200)  # nothing runs it: only leaving makes room
+    lane, _ = lane_on(device)
+    lane.learn(cost=1, elapsed_s=1.0)
+    for _ in range(5):
+        waiting = [asyncio.create_task(device.submit(lane, str(n), math.inf)) for n in range(200)]
+        await queued(lane, 200)
+        assert device.predicted_wait_s() == pytest.approx(200)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert lane.queued == 0
+        assert device.predicted_wait_s() == 0
+        assert len(lane.heap) <= 200
+    device.thread.shutdown()
+
+
+async def test_an_item_holds_its_place_while_it_is_prepared() -> None:
+    device = Device("cpu", LoadMeter(), max_queued=1)
+    with device.preparing(math.inf), pytest.raises(Overloaded), device.preparing(math.inf):
+        pytest.fail("there is no second place")
+    with device.preparing(math.inf):
+        pass
+    device.thread.shutdown()
 
 
 async def test_each_of_thousands_of_callers_gets_its_own_answer(device: Device) -> None:

@@ -87,6 +87,17 @@ async def test_a_model_that_cannot_be_loaded_is_described_and_hurts_no_other(
     assert second.state == router_pb2.MODEL_STATE_READY
 
 
+async def test_a_second_model_of_the_same_name_and_version_is_refused(
+    table: ModelTable, tmp_path: Path
+) -> None:
+    first = write_card(tmp_path, "a", "1")
+    (tmp_path / "copy").mkdir()
+    await table.load(ModelConfig(source=first))
+    await table.load(ModelConfig(source=write_card(tmp_path / "copy", "a", "1")))
+    states = [model.state for model in table.describe()]
+    assert states == [router_pb2.MODEL_STATE_READY, router_pb2.MODEL_STATE_FAILED]
+
+
 async def test_outputs_come_in_the_order_of_the_inputs(table: ModelTable, tmp_path: Path) -> None:
     await table.load(ModelConfig(source=write_card(tmp_path, "a", "1")))
     answer = await table.run(Echo, "Say", "", [str(n) for n in range(50)], NoDeadline())
