@@ -12,6 +12,7 @@ import json
 import os
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+LARGEST_MESSAGE_BYTES = 2**31 - 1  # a window of HTTP/2, in which a message must fit, can't be larger
 XDS = "xds:///"
 
 _SERVICE_CONFIG = {

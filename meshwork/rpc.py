@@ -8,6 +8,7 @@ carries, and nothing of its text leaves the process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -106,8 +107,9 @@ def _handler(
         observer.begins()
         failed = False
         try:
-            async for answer in behaviour(parse(raw), context):
-                yield answer
+            async with contextlib.aclosing(behaviour(parse(raw), context)) as answers:
+                async for answer in answers:
+                    yield answer
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except Exception as error:

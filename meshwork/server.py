@@ -90,7 +90,10 @@ def main(spec: ServiceSpec) -> None:
         status = asyncio.run(serve(spec, config))
     except ConfigError as error:
         sys.exit(f"{spec.name}: {error}")
-    sys.exit(status)
+    # Not sys.exit, which would wait for a forward pass that outlasted the drain.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
@@ -123,35 +126,40 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
     reflection.enable_server_reflection(
         (spec.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    port = server.add_insecure_port(config.listen)
+    try:
+        port = server.add_insecure_port(config.listen)
+    except RuntimeError as error:
+        raise ConfigError(f"MESHWORK_LISTEN: cannot listen on {config.listen}: {error}") from error
     await _set_health(checks, spec, health_pb2.HealthCheckResponse.NOT_SERVING)
     await server.start()
 
     replica = _replica(spec, config, port)
     lease = _Lease(LeaseBook(redis, keys), replica, models, changed, config.lease_ttl_s)
-    background = [
-        asyncio.create_task(lease.run(), name="lease"),
-        asyncio.create_task(watch_parent(stop), name="parent"),
-    ]
     try:
-        if not await _load_all(models, config.models or starters(spec.name), stop):
-            log.error("no model could be loaded, giving up")
-            return EXIT_NO_MODEL
-        if not stop.is_set():
-            lease.enter(router_pb2.REPLICA_STATE_READY)
-            await _set_health(checks, spec, health_pb2.HealthCheckResponse.SERVING)
-            log.info("ready on %s", replica.address)
-            await stop.wait()
-        log.info("draining, %d calls in flight", load.in_flight)
-        lease.enter(router_pb2.REPLICA_STATE_DRAINING)
-        await _set_health(checks, spec, health_pb2.HealthCheckResponse.NOT_SERVING)
-        await _out_of_snapshots(Drains(redis, keys), config.replica)
-        await server.stop(config.drain_s)
-        return 0
+        # A lease that ends by itself is a defect: the group then ends all of the replica.
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(lease.run(), name="lease"),
+                group.create_task(watch_parent(stop), name="parent"),
+            ]
+            loaded = await _load_all(models, config.models or starters(spec.name), stop)
+            if not loaded:
+                log.error("no model could be loaded, giving up")
+            elif not stop.is_set():
+                lease.enter(router_pb2.REPLICA_STATE_READY)
+                await _set_health(checks, spec, health_pb2.HealthCheckResponse.SERVING)
+                log.info("ready on %s", replica.address)
+                await stop.wait()
+            if loaded:
+                log.info("draining, %d calls in flight", load.in_flight)
+                lease.enter(router_pb2.REPLICA_STATE_DRAINING)
+                await _set_health(checks, spec, health_pb2.HealthCheckResponse.NOT_SERVING)
+                await _out_of_snapshots(Drains(redis, keys), config.replica)
+                await server.stop(config.drain_s)
+            for task in background:
+                task.cancel()
+        return 0 if loaded else EXIT_NO_MODEL
     finally:
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
         await lease.revoke()
         await server.stop(None)
         await models.close()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
-from meshwork.channel import MAX_MESSAGE_BYTES
+from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 from meshwork.errors import ConfigError
 from meshwork.serving.models import ModelConfig
 
@@ -39,8 +39,15 @@ class ReplicaConfig:
             raise ConfigError(f"MESHWORK_LISTEN: should be host:port, not {self.listen!r}")
         if self.threads < 0:
             raise ConfigError(f"MESHWORK_THREADS: should be 0 or more, not {self.threads}")
-        if self.lease_ttl_s < 0.5:
-            raise ConfigError(f"MESHWORK_LEASE_TTL_S: should be at least 0.5, not {self.lease_ttl_s:g}")
+        if not 0.5 <= self.lease_ttl_s <= 3600:  # NaN fails too
+            raise ConfigError(f"MESHWORK_LEASE_TTL_S: should be from 0.5 to 3600, not {self.lease_ttl_s:g}")
+        if not 0 <= self.drain_s <= 86_400:
+            raise ConfigError(f"MESHWORK_DRAIN_S: should be from 0 to 86400, not {self.drain_s:g}")
+        if not 1024 <= self.max_message_bytes <= LARGEST_MESSAGE_BYTES:
+            raise ConfigError(
+                f"MESHWORK_MAX_MESSAGE_BYTES: should be from 1024 to {LARGEST_MESSAGE_BYTES}, "
+                f"not {self.max_message_bytes}"
+            )
 
     @property
     def cpu_threads(self) -> int:

@@ -11,12 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, get_args
 
-from meshwork.channel import MAX_MESSAGE_BYTES
+from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 from meshwork.errors import ConfigError
 from meshwork.xds.resources import Balancing, split_address
-
-# A window of HTTP/2, in which a message must fit, can't be larger.
-LARGEST_MESSAGE_BYTES = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,52 @@
+"""A service of one echoing model, run as `python -m tests.unit.tiny_service`: a replica that starts fast."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from meshwork.errors import MeshworkError
+from meshwork.nlp.v1 import nlp_pb2
+from meshwork.server import ServiceContext, ServiceSpec, main
+from tests.unit.serving.echo_task import Echo
+
+SPEC = ServiceSpec(
+    name="nlp",
+    full_name="meshwork.nlp.v1.NlpService",
+    tasks={"echo": "tests.unit.tiny_service:Patient"},
+    servicer="tests.unit.tiny_service:Tiny",
+)
+
+
+class Patient(Echo):
+    """Holds the device on `until PATH` for as long as PATH is not there; makes PATH.began first."""
+
+    def forward(self, batch: Sequence[str]) -> Sequence[str | MeshworkError]:
+        for item in batch:
+            if item.startswith("until "):
+                Path(f"{item[6:]}.began").touch()
+            while item.startswith("until ") and not Path(item[6:]).exists():
+                time.sleep(0.01)
+        return super().forward(batch)
+
+
+class Tiny:
+    """Embeds a text as its echo's length."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        self._models = context.models
+
+    async def Embed(self, request: nlp_pb2.EmbedRequest, context: Any) -> nlp_pb2.EmbedResponse:
+        answer = await self._models.run(Echo, "Embed", request.model, list(request.texts), context)
+        return nlp_pb2.EmbedResponse(
+            embeddings=[nlp_pb2.Embedding(values=[len(text)]) for text in answer.outputs],
+            served_by=answer.served_by,
+        )
+
+    ClassifyText = MatchTexts = Embed
+
+
+if __name__ == "__main__":
+    main(SPEC)
