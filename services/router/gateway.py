@@ -1,8 +1,9 @@
 """The gateway's listener: gRPC, gRPC-Web and REST/JSON on one port, routed by the model in the body.
 
-Filters in order: CORS; Lua, which ends early what is too large; gRPC-Web to gRPC; REST to gRPC by
-`google.api.http`; extraction of the request's `model` field into metadata; Lua, which puts it into
-the routing header (whatever the caller had put there is dropped); the router.
+Filters in order: CORS; Lua, which ends early what is too large or would break a connection;
+gRPC-Web to gRPC; REST to gRPC by `google.api.http`; extraction of the request's `model` field into
+metadata; Lua, which puts it into the routing header (whatever the caller had put there is dropped);
+the router.
 """
 
 from __future__ import annotations
@@ -39,14 +40,23 @@ class GatewaySettings:
     cors_origins: str = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
 
+# A `grpc-timeout` that gRPC cannot read would break more than its own call: gRPC keeps the failure in
+# the header table of the connection that all callers share, and fails those that come after.
+#
 # %d: bytes. Refuses, before it is sent, what can't but be too large: JSON takes up to four characters
 # for three bytes. A caller that does not wait for our word (`expect`) would lose our answer in the
 # reset of its connection, so it may go on to where its message is refused by its real size, unless
 # that would cost too much.
-_SIZE_LUA = """
+_DOOR_LUA = """
 local LIMIT = %d
 function envoy_on_request(handle)
   local headers = handle:headers()
+  local timeout = headers:get("grpc-timeout")
+  if timeout and not (#timeout <= 9 and string.find(timeout, "^%%d+[HMSmun]$")) then
+    local words = "grpc-timeout: should be up to 8 digits and one of H, M, S, m, u, n"
+    handle:respond({[":status"] = "400", ["grpc-status"] = "3"}, words)
+    return
+  end
   local length = tonumber(headers:get("content-length") or "0") or 0
   if length > 2 * LIMIT or (length > LIMIT * 4 / 3 + 65536 and headers:get("expect")) then
     handle:respond({[":status"] = "413"}, "")
@@ -137,7 +147,7 @@ def gateway_listener(settings: GatewaySettings, services: Iterable[Service], des
             "rds": {"config_source": FROM_ADS, "route_config_name": GATEWAY},
             "http_filters": [
                 _filter("cors", "Cors"),
-                _lua(_SIZE_LUA % settings.max_message_bytes),
+                _lua(_DOOR_LUA % settings.max_message_bytes),
                 _filter("grpc_web", "GrpcWeb"),
                 _transcoder(settings, services, text),
                 _extraction(services, text),
@@ -154,6 +164,8 @@ def gateway_listener(settings: GatewaySettings, services: Iterable[Service], des
             # A stream may be silent for as long as its caller waits; only headers must come soon.
             "stream_idle_timeout": "0s",
             "request_headers_timeout": "10s",
+            # Proxies in front of us (nginx, for one) speak it unless told otherwise.
+            "http_protocol_options": {"accept_http_10": True},
             "server_header_transformation": "PASS_THROUGH",
             "local_reply_config": local_replies(settings.max_message_bytes),
             "generate_request_id": True,

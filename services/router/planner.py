@@ -33,7 +33,10 @@ _COMMON = (
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 )
-_UNKNOWN_PATH = "no such path; the paths of the mesh begin with /v1/, GET /v1/services lists its services"
+_UNKNOWN_PATH = (
+    "no such path, or not by this method; the paths of the mesh begin with /v1/, "
+    "GET /v1/services lists its services"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
