@@ -202,12 +202,14 @@ def _command(service: str, method: MethodDescriptor) -> click.Command:
     ]
 
     @reports_errors
-    def run(as_json: bool, address: str, timeout: float, output: Path | None = None, **given: Any) -> None:
+    def run(
+        as_json: bool, address: str, timeout: float | None, output: Path | None = None, **given: Any
+    ) -> None:
         values = {field.field.name: field.value(given) for field in fields}
         arguments = {name: value for name, value in values.items() if value is not None}
         snake = command_name(method.name).replace("-", "_")
-        with client.connect(gateway_address(address), timeout_s=timeout) as mesh:
-            answer = getattr(getattr(mesh, service), snake)(**arguments)
+        with client.connect(gateway_address(address)) as mesh:
+            answer = getattr(getattr(mesh, service), snake)(**arguments, timeout_s=timeout)
             if method.server_streaming:
                 for entry in answer:
                     _show(entry, as_json)
@@ -229,9 +231,11 @@ def _command(service: str, method: MethodDescriptor) -> click.Command:
         click.Option(
             ["--timeout"],
             type=float,
-            default=client.DEFAULT_TIMEOUT_S,
-            show_default=True,
-            help="Seconds that the call may take.",
+            default=None if method.server_streaming else client.DEFAULT_TIMEOUT_S,
+            show_default=not method.server_streaming,
+            help="Seconds until the stream ends; without it, never."
+            if method.server_streaming
+            else "Seconds that the call may take.",
         )
     )
     command = click.RichCommand(

@@ -113,4 +113,5 @@ def _served_by(served: Any) -> None:
         f"queue {served.queue_time.ToNanoseconds() / 1e6:.1f} ms, "
         f"compute {served.compute_time.ToNanoseconds() / 1e6:.1f} ms, batch {served.batch_size}",
         style="dim",
+        markup=False,
     )

@@ -69,7 +69,8 @@ def services_table(services: Mapping[str, int], replicas: Iterable[router_pb2.Re
             cell = state_text(state)
             if failed:
                 cell.append(f": {failed}")
-            table.add_row(service, name, version, found[0].device, f"{ready}/{wanted}", cell)
+            about = (service, escape(name), escape(version), escape(found[0].device))
+            table.add_row(*about, f"{ready}/{wanted}", cell)
     return table
 
 
@@ -85,12 +86,12 @@ def replicas_table(
         process = processes.get(replica.name)
         models = ", ".join(f"{model.name}@{model.version}" for model in replica.models)
         table.add_row(
-            replica.service,
-            replica.name,
+            escape(replica.service),
+            escape(replica.name),
             state_text(replica_state(replica.state)),
-            models,
-            ", ".join(replica.devices),
-            replica.address,
+            escape(models),
+            escape(", ".join(replica.devices)),
+            escape(replica.address),
             str(replica.pid),
             str(process.restarts) if process else "",
         )
@@ -124,16 +125,16 @@ def models_table(models: Iterable[router_pb2.ServedModel]) -> Table:
     for served in models:
         model = served.model
         state = model_state(model.state)
-        name = f"{model.name}@{model.version}" if model.version else model.name
+        name = escape(f"{model.name}@{model.version}" if model.version else model.name)
         quality = f"{model.quality[0].metric} {model.quality[0].value:.4g}" if model.quality else ""
         table.add_row(
-            model.service,
+            escape(model.service),
             name if state == "ready" else f"{name} [{COLOURS.get(state, '')}]{state}[/]",
-            "\n".join(model.methods),
-            model.device,
+            escape("\n".join(model.methods)),
+            escape(model.device),
             size(model.memory_bytes),
             str(len(served.replicas)),
-            model.licence,
+            escape(model.licence),
             escape(model.error or quality),
         )
     return table
@@ -141,7 +142,7 @@ def models_table(models: Iterable[router_pb2.ServedModel]) -> Table:
 
 def model_card(model: router_pb2.Model) -> Iterator[str]:
     """All that a model's card says, a line each, as rich markup."""
-    yield f"[bold]{model.name}@{model.version}[/] {escape(model.description)}"
+    yield f"[bold]{escape(f'{model.name}@{model.version}')}[/] {escape(model.description)}"
     for entry in model.quality:
         yield f"  measured: {escape(entry.metric)} {entry.value:.4g}, on {escape(entry.dataset)}"
     for limit in model.limits:

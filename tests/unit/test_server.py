@@ -100,7 +100,7 @@ def in_state(state: router_pb2.ReplicaState.ValueType) -> Callable[[Lease | None
 async def began(file: Path) -> None:
     """Waits until the device works on the text `until FILE`."""
     async with asyncio.timeout(WAIT_S):
-        while not file.with_name(f"{file.name}.began").exists():  # noqa: ASYNC240 - a look, not a read
+        while not file.with_name(f"{file.name}.began").exists():
             await asyncio.sleep(0.01)
 
 

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import meshwork
+from meshwork import channel
+from meshwork.client import DEFAULT_TIMEOUT_S
+from meshwork.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    MeshworkError,
+    Overloaded,
+    Unavailable,
+    tree,
+)
+from meshwork.names import MODEL_HEADER
+from meshwork.recommendation.v1 import recommendation_pb2
+from tests.unit.recording_server import Recorder
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(meshwork.__all__) == {
+        "AsyncClient",
+        "Client",
+        "MeshworkError",
+        "__version__",
+        "connect",
+        "connect_async",
+    }
+    for name in meshwork.__all__:
+        assert getattr(meshwork, name)
+    with pytest.raises(AttributeError, match="nonsense"):
+        meshwork.nonsense  # noqa: B018
+
+
+def test_a_call_has_the_default_deadline_the_client_s_or_its_own(recorder: Recorder) -> None:
+    with meshwork.connect(recorder.address) as mesh:
+        mesh.nlp.embed("x")
+        mesh.nlp.embed("x", timeout_s=3)
+    with meshwork.connect(recorder.address, timeout_s=7) as mesh:
+        mesh.nlp.embed("x")
+    remaining = [call.remaining_s or 0 for call in recorder.calls]
+    for seconds, most in zip(remaining, (DEFAULT_TIMEOUT_S, 3, 7), strict=True):
+        assert 0 < seconds <= most + 0.5  # the wire rounds up
+    assert remaining[0] > 7
+
+
+def test_a_client_may_have_no_deadline(recorder: Recorder) -> None:
+    with meshwork.connect(recorder.address, timeout_s=None) as mesh:
+        mesh.nlp.embed("x")
+    remaining = recorder.calls[0].remaining_s
+    assert remaining is None or remaining > 1e6
+
+
+def test_the_model_stands_in_the_header_that_routes_read(recorder: Recorder) -> None:
+    with meshwork.connect(recorder.address) as mesh:
+        mesh.nlp.embed("x", model="minilm@1")
+        mesh.nlp.embed("x")
+    named, unnamed = recorder.calls
+    assert named.metadata[MODEL_HEADER] == "minilm@1"
+    assert MODEL_HEADER not in unnamed.metadata
+
+
+def test_a_change_carries_a_request_id_of_its_own_unless_the_caller_gives_one(recorder: Recorder) -> None:
+    events = [recommendation_pb2.Event(user="u", item="i")]
+    with meshwork.connect(recorder.address) as mesh:
+        mesh.recommendation.record_events(events)
+        mesh.recommendation.record_events(events)
+        mesh.recommendation.record_events(events, request_id="mine")
+    first, second, mine = (call.request.request_id for call in recorder.calls)
+    assert first
+    assert first != second
+    assert mine == "mine"
+
+
+def test_an_unavailable_call_is_tried_again_within_its_deadline(recorder: Recorder) -> None:
+    recorder.errors = [Unavailable("away")] * 2
+    with meshwork.connect(recorder.address) as mesh:
+        mesh.nlp.embed("x")
+    assert len(recorder.calls) == 3
+
+
+def test_tries_end_after_the_fourth(recorder: Recorder) -> None:
+    recorder.errors = [Unavailable("away")] * 9
+    with meshwork.connect(recorder.address) as mesh, pytest.raises(Unavailable, match="away"):
+        mesh.nlp.embed("x")
+    assert len(recorder.calls) == 4
+
+
+@pytest.mark.parametrize(
+    "kind", sorted((kind for kind in tree() if not issubclass(kind, Unavailable)), key=lambda k: k.__name__)
+)
+def test_any_other_error_is_raised_as_what_it_is_and_not_tried_again(
+    recorder: Recorder, kind: type[MeshworkError]
+) -> None:
+    recorder.errors = [kind("as it is", metadata={"fact": "7"}, retry_after_s=1.5)]
+    with meshwork.connect(recorder.address) as mesh, pytest.raises(MeshworkError) as caught:
+        mesh.nlp.embed("x")
+    assert type(caught.value) is kind
+    assert str(caught.value) == "as it is"
+    assert caught.value.metadata["fact"] == "7"
+    assert caught.value.retry_after_s == 1.5
+    assert len(recorder.calls) == 1
+
+
+def test_a_deadline_that_passes_raises_deadline_exceeded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with meshwork.connect(address) as mesh, pytest.raises((DeadlineExceeded, Unavailable)):
+            mesh.nlp.embed("x", timeout_s=0.2)
+
+
+async def test_the_asyncio_client_does_as_the_other(recorder: Recorder) -> None:
+    recorder.errors = [Unavailable("away"), Overloaded("full", retry_after_s=2)]
+    async with meshwork.connect_async(recorder.address, timeout_s=9) as mesh:
+        with pytest.raises(Overloaded) as full:
+            await mesh.nlp.embed("x", model="m")
+        await mesh.nlp.embed("x")
+        assert [page async for page in mesh.router.watch()]
+    assert full.value.retry_after_s == 2
+    assert [call.method for call in recorder.calls] == ["Embed", "Embed", "Embed", "Watch"]
+    assert recorder.calls[0].metadata[MODEL_HEADER] == "m"
+    assert 0 < (recorder.calls[2].remaining_s or 0) <= 9.5
+
+
+async def test_media_that_cannot_be_read_costs_no_call(recorder: Recorder) -> None:
+    with meshwork.connect(recorder.address) as mesh, pytest.raises(InvalidArgument) as refusal:
+        mesh.vision.classify("nowhere.png")
+    assert refusal.value.field == "image.content"
+    assert not recorder.calls
+
+
+def test_each_service_has_its_own_target_only_through_xds() -> None:
+    assert channel.target("127.0.0.1:8080", "nlp") == "127.0.0.1:8080"
+    assert channel.target("xds:///", "nlp") == "xds:///nlp"
+
+
+def test_the_bootstrap_names_the_router_and_the_environment_s_own_wins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("GRPC_XDS_BOOTSTRAP", "GRPC_XDS_BOOTSTRAP_CONFIG"):
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
+    channel.use_xds("127.0.0.1:9000")
+    made: Any = json.loads(os.environ["GRPC_XDS_BOOTSTRAP_CONFIG"])
+    assert made["xds_servers"][0]["server_uri"] == "127.0.0.1:9000"
+    channel.use_xds("127.0.0.1:9001")
+    assert json.loads(os.environ["GRPC_XDS_BOOTSTRAP_CONFIG"]) == made
+    monkeypatch.delenv("GRPC_XDS_BOOTSTRAP_CONFIG")
+    monkeypatch.setenv("GRPC_XDS_BOOTSTRAP", "/etc/bootstrap.json")
+    channel.use_xds("127.0.0.1:9000")
+    assert "GRPC_XDS_BOOTSTRAP_CONFIG" not in os.environ
+
+
+def test_importing_meshwork_alone_loads_neither_grpc_nor_torch() -> None:
+    code = "import sys, meshwork; sys.exit(bool({'grpc', 'torch', 'redis'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
