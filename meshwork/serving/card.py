@@ -114,7 +114,7 @@ def open_directory(source: str, service: str) -> ModelDirectory:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise CardError(f"{source}: cannot read {file}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise CardError(f"{file}: not YAML: {error}") from error
     if not isinstance(content, dict):
         raise CardError(f"{file}: should be a mapping with name, version, service, task, methods")
@@ -125,15 +125,22 @@ def open_directory(source: str, service: str) -> ModelDirectory:
 
 
 def _card(content: Mapping[str, Any], file: Path) -> ModelCard:
-    fields = dict(content)
+    fields = {str(name): value for name, value in content.items()}
     try:
-        fields["methods"] = tuple(fields.get("methods", ()))
-        fields["limits"] = tuple(fields.get("limits", ()))
-        fields["quality"] = tuple(Measurement(**entry) for entry in fields.get("quality", ()))
+        fields["methods"] = _texts(fields.get("methods", []), file, "methods")
+        fields["limits"] = _texts(fields.get("limits", []), file, "limits")
+        fields["quality"] = tuple(Measurement(**entry) for entry in fields.get("quality", []))
         card = ModelCard(**fields)
     except TypeError as error:
         raise CardError(f"{file}: {error}") from error
-    if not _NAME.fullmatch(str(card.name)):
+    for name in ("name", "service", "task", "licence", "description", "weights"):
+        if not isinstance(getattr(card, name), str):
+            raise CardError(f"{file}: {name}: should be text, not {getattr(card, name)!r}")
+    for entry in card.quality:
+        texts = isinstance(entry.metric, str) and isinstance(entry.dataset, str)
+        if not texts or not isinstance(entry.value, int | float):
+            raise CardError(f"{file}: quality: should give metric, value (a number) and dataset, not {entry}")
+    if not _NAME.fullmatch(card.name):
         raise CardError(f"{file}: name: should match {_NAME.pattern}, not {card.name!r}")
     if not isinstance(card.version, str) or not _VERSION.fullmatch(card.version):
         raise CardError(f"{file}: version: should be a quoted string, not {card.version!r}")
@@ -142,11 +149,17 @@ def _card(content: Mapping[str, Any], file: Path) -> ModelCard:
     return card
 
 
+def _texts(value: Any, file: Path, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise CardError(f"{file}: {name}: should be a list of texts, not {value!r}")
+    return tuple(value)
+
+
 def _package_path(weights: str) -> Path:
     if not weights.startswith(PACKAGE):
         raise CardError(f"weights: should begin with {PACKAGE!r}, not {weights!r}")
     package, _, inner = weights[len(PACKAGE) :].partition("/")
-    spec = importlib.util.find_spec(package)
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise CardError(f"weights: package {package} is not installed")
     return Path(spec.submodule_search_locations[0]) / inner

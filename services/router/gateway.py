@@ -165,7 +165,7 @@ def gateway_listener(settings: GatewaySettings, services: Iterable[Service], des
             "stream_idle_timeout": "0s",
             "request_headers_timeout": "10s",
             # Proxies in front of us (nginx, for one) speak it unless told otherwise.
-            "http_protocol_options": {"accept_http_10": True},
+            "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "mesh"},
             "server_header_transformation": "PASS_THROUGH",
             "local_reply_config": local_replies(settings.max_message_bytes),
             "generate_request_id": True,
