@@ -127,9 +127,9 @@ class ESpeak(Synthesizer[Line, Speech]):
         return raw
 
     def close(self) -> None:
-        """Ends the process."""
-        self._threads.shutdown(cancel_futures=True)
+        """Ends the process, and with it what is asked of it."""
         self._zygote.close()
+        self._threads.shutdown(cancel_futures=True)
 
 
 def plain(text: str) -> str:

@@ -111,9 +111,9 @@ class Sphinx(Recognizer[Utterances, list[Word]]):
         )
 
     def close(self) -> None:
-        """Ends the process."""
-        self._threads.shutdown(cancel_futures=True)
+        """Ends the process, and with it what is asked of it."""
         self._zygote.close()
+        self._threads.shutdown(cancel_futures=True)
 
 
 def levelled(samples: Samples) -> Samples:

@@ -61,12 +61,13 @@ class Zygote:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._closed = False
 
     def ask(self, head: Head, body: bytes = b"", *, timeout_s: float) -> tuple[Head, bytes]:
         """The answer of a fresh fork; starts the process if it does not run.
 
         Raises:
-            Crashed: the fork ended, or was not done within `timeout_s`.
+            Crashed: the fork ended, or was not done within `timeout_s`; or this was closed.
         """
         ours, theirs = socket.socketpair()
         with ours:
@@ -81,6 +82,8 @@ class Zygote:
 
     def _hand_over(self, end: socket.socket) -> None:
         with self._lock:
+            if self._closed:
+                raise Crashed(f"{self._module} was closed")
             if self._control is None:
                 self._start()
             assert self._control is not None
@@ -120,8 +123,9 @@ class Zygote:
         self._control = self._process = None
 
     def close(self) -> None:
-        """Ends the process and its forks."""
+        """Ends the process and its forks; those who wait for an answer get Crashed."""
         with self._lock:
+            self._closed = True
             self._stop()
 
 

@@ -60,8 +60,14 @@ def test_a_killed_process_is_started_again(zygote):
 
 def test_close_ends_the_process(zygote):
     pid = zygote.ask({"do": "answer"}, timeout_s=60)[0]["zygote"]
-    zygote.close()
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(zygote.ask, {"do": "hang"}, timeout_s=60)
+        zygote.close()
+        with pytest.raises(Crashed):
+            waiting.result(30)
     assert not psutil.pid_exists(pid)
+    with pytest.raises(Crashed, match="closed"):
+        zygote.ask({"do": "answer"}, timeout_s=60)
 
 
 def test_a_library_that_cannot_load_says_so(capfd):
