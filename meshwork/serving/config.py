@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Self
 
 from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
@@ -73,15 +73,6 @@ class ReplicaConfig:
                 raise ConfigError(f"{variable}: cannot use {text!r}: {error}") from error
         given.setdefault("replica", f"{service}-{secrets.token_hex(3)}")
         return cls(**given)  # type: ignore[arg-type]
-
-    def to_environment(self) -> dict[str, str]:
-        """The variables from which `from_environment` makes this config again."""
-        variables: dict[str, str] = {}
-        for name in self.__dataclass_fields__:
-            value = getattr(self, name)
-            text = json.dumps([asdict(model) for model in value]) if name == "models" else str(value)
-            variables[f"MESHWORK_{name.upper()}"] = text
-        return variables
 
 
 def _parsed(name: str, text: str) -> object:
