@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 
+from meshwork.errors import InvalidArgument
+
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 LARGEST_MESSAGE_BYTES = 2**31 - 1  # a window of HTTP/2, in which a message must fit, can't be larger
 XDS = "xds:///"
@@ -41,7 +43,13 @@ OPTIONS: list[tuple[str, int | str]] = [
 
 
 def target(address: str, service: str) -> str:
-    """The gRPC target for calls to `service`: the gateway's address, or its `xds:///` name."""
+    """The gRPC target for calls to `service`: the gateway's address, or its `xds:///` name.
+
+    Raises:
+        InvalidArgument: it is a web address, or empty.
+    """
+    if not address or address.startswith(("http://", "https://")):
+        raise InvalidArgument(f"should be host:port or {XDS}, not {address!r}", field="address")
     return f"{XDS}{service}" if address == XDS else address
 
 

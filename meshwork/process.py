@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Callable
 
 PARENT_VARIABLE = "MESHWORK_PARENT_PID"
 
@@ -20,14 +21,21 @@ def log_to_stderr(name: str) -> None:
     )
 
 
-def stop_on_signals() -> asyncio.Event:
-    """An event that the first SIGTERM or SIGINT sets; the second ends the process at once."""
+def stop_on_signals(at_once: Callable[[], None] = lambda: None) -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets; the second ends the process at once.
+
+    Args:
+        at_once: called before that end, for what must not be left behind.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def signalled(number: signal.Signals) -> None:
         if stop.is_set():
-            os._exit(128 + number)
+            try:
+                at_once()
+            finally:
+                os._exit(128 + number)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

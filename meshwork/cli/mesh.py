@@ -34,7 +34,7 @@ from meshwork.state.connect import REDIS_AWAY, connect
 from meshwork.state.desired import Desired
 from meshwork.state.keys import Keys
 from meshwork.supervisor.home import Home, MeshRecord, alive
-from meshwork.supervisor.supervisor import Crash, Supervisor, end_leftovers, gateways
+from meshwork.supervisor.supervisor import Crash, Supervisor, end_leftovers, gateways, kill_now
 
 STOP_S = 15.0
 
@@ -92,7 +92,7 @@ def up(
 
 
 async def _up(home: Home, settings: config.MeshConfig) -> int:
-    stop = stop_on_signals()
+    stop = stop_on_signals(lambda: kill_now(home))
     run = asyncio.create_task(Supervisor(home, settings, on_crash=_show_crash).run(stop))
     record = await start.until_ready(home, os.getpid(), lambda: run.done() or stop.is_set())
     if record is not None:

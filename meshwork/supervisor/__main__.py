@@ -9,12 +9,13 @@ from meshwork import config
 from meshwork.errors import ConfigError, MeshworkError
 from meshwork.process import log_to_stderr, stop_on_signals
 from meshwork.supervisor.home import Home
-from meshwork.supervisor.supervisor import Supervisor
+from meshwork.supervisor.supervisor import Supervisor, kill_now
 
 
 async def _run() -> str:
-    supervisor = Supervisor(Home.from_environment(), config.from_json(sys.stdin.read()))
-    return await supervisor.run(stop_on_signals())
+    home = Home.from_environment()
+    supervisor = Supervisor(home, config.from_json(sys.stdin.read()))
+    return await supervisor.run(stop_on_signals(lambda: kill_now(home)))
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from meshwork.errors import FailedPrecondition
 
 HOME_VARIABLE = "MESHWORK_HOME"
 _LOCK_PATIENCE_S = 0.3  # whoever asks whether a mesh runs holds its lock for a moment
+_KEPT_LOGS = 50  # of replicas, from this run of the mesh and those before
 _LOG_BYTES = 8 * 1024 * 1024  # a log that is longer when its process starts is set aside
 
 
@@ -108,6 +109,13 @@ class Home:
         if path.exists() and path.stat().st_size > _LOG_BYTES:
             path.replace(path.with_suffix(".log.1"))
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def prune_logs(self) -> None:
+        """Removes the oldest logs of replicas: each replica has a name, so a log, of its own."""
+        logs = [path for path in (self.root / "logs").glob("*-*.log*") if path.is_file()]
+        logs.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in logs[_KEPT_LOGS:]:
+            path.unlink(missing_ok=True)
 
     def last_lines(self, name: str, count: int, since: int = 0) -> list[str]:
         """The last lines of a log from the byte `since` on, fewer if there are fewer."""

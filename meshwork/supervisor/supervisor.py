@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -90,6 +91,7 @@ class Supervisor:
         """
         with self._home.locked():
             end_leftovers(self._home)
+            self._home.prune_logs()
             host, _, _ = self._config.gateway.listen.rpartition(":")
             check_free(host, self._config.gateway.port)
             self._router_listen = f"127.0.0.1:{free_port()}"
@@ -274,7 +276,7 @@ class Supervisor:
     def _write(self) -> None:
         record = MeshRecord(
             name=self._config.name,
-            pid=psutil.Process().pid,
+            pid=os.getpid(),
             state=self._state,
             reason=self._reason,
             gateway=self._config.gateway.listen,
@@ -326,6 +328,17 @@ def end_leftovers(home: Home) -> None:
             process.terminate()
     _, stubborn = psutil.wait_procs(left, timeout=2)
     for process in stubborn:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+def kill_now(home: Home) -> None:
+    """Kills every process that this one started, and their gateway: nothing is waited for."""
+    doomed = psutil.Process().children(recursive=True)
+    record = home.read()
+    if record is not None and record.pid == os.getpid():
+        doomed += gateways(home)  # an adopted one is no descendant of ours
+    for process in doomed:
         with contextlib.suppress(psutil.Error):
             process.kill()
 

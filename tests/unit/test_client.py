@@ -162,3 +162,9 @@ def test_the_bootstrap_names_the_router_and_the_environment_s_own_wins(
 def test_importing_meshwork_alone_loads_neither_grpc_nor_torch() -> None:
     code = "import sys, meshwork; sys.exit(bool({'grpc', 'torch', 'redis'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("address", ["", "http://127.0.0.1:8080", "https://mesh.example"])
+def test_an_address_that_is_no_host_and_port_is_refused_by_its_name(address: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"host:port"):
+        meshwork.connect(address)

@@ -96,3 +96,15 @@ def test_a_home_of_any_name_is_written_for_valkey_as_it_reads_it(tmp_path: Path)
     quoted = re.search(r'^dir "(.*)"$', text, re.MULTILINE)
     assert quoted
     assert re.sub(r"\\(.)", r"\1", quoted[1]) == str(folder)
+
+
+def test_only_so_many_logs_of_replicas_are_kept_and_all_others(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    for name in ("mesh", "router", *(f"nlp-{number:04x}" for number in range(60))):
+        os.close(home.open_log(name))
+        os.utime(home.log(name), (0, 0))
+    os.utime(home.log("nlp-0007"), (1000, 1000))
+    home.prune_logs()
+    kept = {path.stem for path in (tmp_path / "logs").iterdir()}
+    assert len(kept) == 52
+    assert {"mesh", "router", "nlp-0007"} <= kept
