@@ -184,7 +184,10 @@ class Device:
                 f"{self._max_queued} items are queued on this replica; try again in {wait_s:.2f} s",
                 retry_after_s=max(wait_s, 0.05),
             )
-        if self._clock() + wait_s > deadline:
+        now = self._clock()
+        if now >= deadline:
+            raise DeadlineExceeded("the deadline passed before the work began")
+        if now + wait_s > deadline:
             raise Overloaded(
                 f"the queue is {wait_s:.2f} s long, more than the call's deadline allows",
                 retry_after_s=wait_s,

@@ -138,6 +138,13 @@ async def test_a_call_that_cannot_be_answered_in_time_is_refused_at_the_door() -
     device.thread.shutdown()
 
 
+async def test_a_call_whose_deadline_has_passed_is_told_so(device: Device) -> None:
+    lane, echo = lane_on(device)
+    with pytest.raises(DeadlineExceeded):
+        await device.submit(lane, "late", time.monotonic() - 1)
+    assert echo.batches == []
+
+
 async def test_a_bad_item_fails_alone(device: Device) -> None:
     lane, _ = lane_on(device)
     results = await asyncio.gather(
