@@ -7,7 +7,6 @@ carries, and nothing of its text leaves the process.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import uuid
@@ -90,8 +89,6 @@ def _handler(
         failed = False
         try:
             answer: message.Message = await behaviour(parse(raw), context)
-        except asyncio.CancelledError:
-            raise
         except Exception as error:
             known = as_meshwork_error(error, f"{method.full_name}")
             failed = known.code in _OUR_FAULT
@@ -110,8 +107,6 @@ def _handler(
             async with contextlib.aclosing(behaviour(parse(raw), context)) as answers:
                 async for answer in answers:
                     yield answer
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
         except Exception as error:
             known = as_meshwork_error(error, f"{method.full_name}")
             failed = known.code in _OUR_FAULT
