@@ -195,6 +195,7 @@ def status(as_json: bool) -> None:
     The router is asked; if it does not answer, what this machine knows is shown.
     """
     home, record = running_mesh()
+    envoys = gateways(home)
     problem = ""
     replicas: list[router_pb2.Replica] = []
     try:
@@ -212,7 +213,7 @@ def status(as_json: bool) -> None:
                 "problem": problem,
                 "replicas": [as_data(replica) for replica in replicas],
                 "processes": [asdict(process) for process in record.processes],
-                "gateway_pids": [gateway.pid for gateway in gateways(home)],
+                "gateway_pids": [envoy.pid for envoy in envoys],
             }
         )
         return
@@ -223,14 +224,14 @@ def status(as_json: bool) -> None:
         err.print(f"[yellow]{escape(problem)}[/]")
     out.print(services_table(start.wanted(record), replicas))
     out.print()
-    out.print(replicas_table(replicas, record, [gateway.pid for gateway in gateways(home)]))
-    out.print(f"\nMemory in all: {_memory(home, record) / 1e9:.2f} GB", style="dim")
+    out.print(replicas_table(replicas, record, [envoy.pid for envoy in envoys]))
+    out.print(f"\nMemory in all: {_memory(record, envoys) / 1e9:.2f} GB", style="dim")
 
 
-def _memory(home: Home, record: MeshRecord) -> int:
+def _memory(record: MeshRecord, envoys: list[psutil.Process]) -> int:
     """Resident memory of every process of the mesh, supervisor and gateway included, in bytes."""
     found = [alive(process) for process in record.processes]
-    pids = {record.pid, *(process.pid for process in (*gateways(home), *found) if process)}
+    pids = {record.pid, *(process.pid for process in (*envoys, *found) if process)}
     # By pid: the supervisor's descendants are the others, and theirs (speech has some of its own).
     family: dict[int, int] = {}
     for pid in pids:

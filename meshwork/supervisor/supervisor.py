@@ -57,7 +57,6 @@ class Supervisor:
 
     Args:
         on_crash: told of each crash.
-        on_record: told of the mesh's record whenever it changed.
     """
 
     def __init__(
@@ -66,12 +65,10 @@ class Supervisor:
         config: MeshConfig,
         *,
         on_crash: Callable[[Crash], None] = lambda _: None,
-        on_record: Callable[[MeshRecord], None] = lambda _: None,
     ) -> None:
         self._home = home
         self._config = config
         self._on_crash = on_crash
-        self._on_record = on_record
         self._keys = Keys(mesh=config.name)
         self._children: dict[str, Child] = {}
         self._was_ready: set[str] = set()
@@ -289,7 +286,6 @@ class Supervisor:
             self._home.write(record)
         except OSError as error:  # a full disk is no reason to let the mesh go
             log.error("the mesh's record cannot be written: %s", error)
-        self._on_record(record)
 
     async def _stop_all(self) -> None:
         """Ends replicas, then the router with its gateway, then Valkey, each within its bound."""
