@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 from meshwork.errors import ConfigError
+from meshwork.model_config import DeviceName, ModelConfig
 
 DEFAULT_FILE = Path(__file__).with_name("mesh.yaml")
 
@@ -32,23 +33,15 @@ def _with_port(address: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
-class ModelEntry:
-    """A model that a service is to serve."""
-
-    source: Annotated[str, Field(min_length=1)]  # starter://NAME, or the path of a model directory
-    default: bool = False  # answers callers who name no model
-    device: str = ""  # "" for the service's
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class ServiceConfig:
     """A service and how it runs."""
 
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1  # processes to run
-    device: Annotated[str, Field(min_length=1)] = "cpu"  # for models that name none
+    device: Annotated[DeviceName, Field(min_length=1)] = "cpu"  # for models that name none
+    memory_bytes: Annotated[int, Field(ge=0)] = 0  # that models may fill of each device; 0: most of it
     threads: Annotated[int, Field(ge=0, le=1024)] = 0  # CPU threads of a forward pass; 0: half the cores
     policy: Policy = "weighted_round_robin"  # how calls are spread over replicas
-    models: tuple[ModelEntry, ...] = ()  # empty for the service's starter models
+    models: tuple[ModelConfig, ...] = ()  # empty for the service's starter models
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
@@ -153,7 +146,7 @@ def from_json(text: str) -> MeshConfig:
     return _ADAPTER.validate_json(text)
 
 
-def _resolved(model: ModelEntry, file: Path) -> ModelEntry:
+def _resolved(model: ModelConfig, file: Path) -> ModelConfig:
     """A relative path in a mesh file is relative to the file."""
     if "://" in model.source:
         return model

@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -26,13 +26,18 @@ from redis.asyncio import Redis
 
 import meshwork
 from meshwork.errors import ConfigError
+from meshwork.model_config import ModelConfig
 from meshwork.process import log_to_stderr, stop_on_signals, watch_parent
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import Metadata, add_servicer
-from meshwork.serving.card import CARD_FILE, STARTER
+from meshwork.serving import metrics
+from meshwork.serving.card import CARD_FILE
 from meshwork.serving.config import ReplicaConfig, host_name
+from meshwork.serving.device import Bounds
+from meshwork.serving.devices import parse_devices
 from meshwork.serving.load import ORCA_TRAILER, LoadMeter
-from meshwork.serving.models import ModelConfig, ModelTable
+from meshwork.serving.models import ModelTable
+from meshwork.serving.sources import STARTER
 from meshwork.state.connect import REDIS_AWAY, connect
 from meshwork.state.drains import Drains
 from meshwork.state.keys import Keys
@@ -52,6 +57,8 @@ class ServiceSpec:
     full_name: str  # of the proto service, for example "meshwork.vision.v1.VisionService"
     tasks: Mapping[str, str]  # card's task -> "module:Class", imported when a model needs it
     servicer: str  # "module:Class", made with a ServiceContext
+    # End of an architecture's name in a Hugging Face config.json -> the task that runs it.
+    architectures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,8 @@ def main(spec: ServiceSpec) -> None:
 
 async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
     """Runs a replica until a signal, or its parent's end; gives the process's exit status."""
+    # A thread that computes in Python would keep the event loop waiting for Python's 5 ms.
+    sys.setswitchinterval(0.001)
     stop = stop_on_signals()
     redis, keys = connect(config.redis_url), Keys(mesh=config.mesh)
     load = LoadMeter()
@@ -108,8 +117,11 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
         spec.tasks,
         config.device,
         load,
+        architectures=spec.architectures,
         on_change=changed.set,
         cpu_threads=max(2, os.cpu_count() or 1),
+        bounds=Bounds(items=config.queue_items, queue_bytes=config.queue_bytes),
+        memory_bytes=config.memory_bytes,
     )
     server = grpc.aio.server(
         options=[
@@ -141,6 +153,7 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
             background = [
                 group.create_task(lease.run(), name="lease"),
                 group.create_task(watch_parent(stop), name="parent"),
+                group.create_task(metrics.watch_loop(), name="loop lag"),
             ]
             loaded = await _load_all(models, config.models or starters(spec.name), stop)
             if not loaded:
@@ -180,8 +193,9 @@ async def _load_all(models: ModelTable, configs: tuple[ModelConfig, ...], stop: 
     for config in configs:
         if stop.is_set():
             return True
-        await models.load(config)
-    ready = [model for model in models.describe() if model.state == router_pb2.MODEL_STATE_READY]
+        await models.add(config)
+    useful = (router_pb2.MODEL_STATE_READY, router_pb2.MODEL_STATE_UNLOADED)
+    ready = [model for model in models.describe() if model.state in useful]
     return bool(ready)
 
 
@@ -208,13 +222,19 @@ def _replica(spec: ServiceSpec, config: ReplicaConfig, port: int) -> router_pb2.
         service=spec.name,
         address=f"{host}:{port}",
         state=router_pb2.REPLICA_STATE_STARTING,
-        devices=sorted({config.device, *(model.device for model in config.models if model.device)}),
+        devices=_devices(config),
         host=host_name(),
         pid=os.getpid(),
         release=meshwork.__version__,
     )
     replica.start_time.GetCurrentTime()
     return replica
+
+
+def _devices(config: ReplicaConfig) -> list[str]:
+    """Every device that the replica was told to use."""
+    lists = [config.device, *(model.device for model in config.models if model.device)]
+    return sorted({name for text in lists for name in parse_devices(text)})
 
 
 class _Lease:

@@ -24,7 +24,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn import functional
 
-from meshwork.serving.card import open_directory
+from meshwork.serving.sources import open_directory
 from services.vision.networks.digit_cnn import DigitCnn
 from services.vision.tasks.classify import ImageInput
 from services.vision.tasks.digits import Digits

@@ -17,7 +17,8 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from meshwork.serving.card import PACKAGE, open_directory
+from meshwork.serving.card import PACKAGE
+from meshwork.serving.sources import open_directory
 from services.nlp.tasks.embed import ZeroShot
 from services.nlp.tasks.sentence_encoder import SentenceEncoder
 

@@ -12,6 +12,12 @@
     limits: [One digit an image.]
     quality: [{metric: accuracy, value: 0.985, dataset: 360 held-out digits}]
     weights: package:NAME/PATH  # only if they lie in an installed package
+    engine: auto                # torch (default), torch-compile, onnxruntime, openvino, or the fastest
+    precision: bfloat16         # of the weights on the device; float32 by default
+    tolerance: 0.01             # by how much an engine may differ from the reference
+    providers: [CUDA, CPU]      # onnxruntime execution providers, best first
+    parameters: {pooling: cls}  # the task's own settings
+    allow_pickle: [model.bin]   # files that may be unpickled, which runs code in them
 
 The directory holds the weights beside the card (safetensors where they are torch).
 """
@@ -21,14 +27,13 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 CARD_FILE = "card.yaml"
-STARTER = "starter://"
 PACKAGE = "package:"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -61,6 +66,12 @@ class ModelCard:
     limits: tuple[str, ...] = ()
     quality: tuple[Measurement, ...] = ()
     weights: str = ""
+    engine: str = "torch"
+    precision: str = "float32"
+    tolerance: float = 1e-4  # largest absolute difference that an engine's outputs may have
+    providers: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    allow_pickle: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -72,9 +83,10 @@ class ModelCard:
 class ModelDirectory:
     """A model on disk."""
 
-    path: Path  # holds card.yaml
+    path: Path  # holds the card, if there is one, and the weights
     card: ModelCard
     source: str  # as the operator wrote it
+    only: str = ""  # the one file that is the model, where the source is a file
 
     def file(self, name: str) -> Path:
         """A file of the weights.
@@ -82,33 +94,34 @@ class ModelDirectory:
         Raises:
             CardError: there is no such file.
         """
-        folder = self.path
-        if self.card.weights:
-            folder = _package_path(self.card.weights)
-        path = folder / name
+        path = self.weights_folder / name
         if not path.is_file():
             raise CardError(f"{self.source}: {path} is missing")
         return path
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (self.weights_folder / name).is_file()
 
-def open_directory(source: str, service: str) -> ModelDirectory:
-    """Opens a model directory and checks its card.
+    @property
+    def weights_folder(self) -> Path:
+        """Where the weights lie: beside the card, or in an installed package.
+
+        Raises:
+            CardError: the package is not installed.
+        """
+        return _package_path(self.card.weights) if self.card.weights else self.path
+
+
+def read_card(path: Path, source: str) -> ModelCard:
+    """Reads and checks the card in the directory `path`.
 
     Args:
-        source: `starter://NAME`, or the path of a directory.
-        service: the service that is to serve it.
+        source: as the operator wrote it, for errors.
 
     Raises:
-        CardError: no such directory, or its card is wrong.
+        CardError: it cannot be read, or is wrong.
     """
-    if source.startswith(STARTER):
-        # Found without importing it, so that this module stays independent of `services`.
-        spec = importlib.util.find_spec(f"services.{service}")
-        if spec is None or not spec.submodule_search_locations:
-            raise CardError(f"{source}: service {service} is not installed")
-        path = Path(spec.submodule_search_locations[0]) / "starters" / source[len(STARTER) :]
-    else:
-        path = Path(source).expanduser()
     file = path / CARD_FILE
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -118,10 +131,7 @@ def open_directory(source: str, service: str) -> ModelDirectory:
         raise CardError(f"{file}: not YAML: {error}") from error
     if not isinstance(content, dict):
         raise CardError(f"{file}: should be a mapping with name, version, service, task, methods")
-    card = _card(content, file)
-    if card.service != service:
-        raise CardError(f"{file}: is a model of service {card.service}, not of {service}")
-    return ModelDirectory(path=path, card=card, source=source)
+    return _card(content, file)
 
 
 def _card(content: Mapping[str, Any], file: Path) -> ModelCard:
@@ -129,17 +139,23 @@ def _card(content: Mapping[str, Any], file: Path) -> ModelCard:
     try:
         fields["methods"] = _texts(fields.get("methods", []), file, "methods")
         fields["limits"] = _texts(fields.get("limits", []), file, "limits")
+        for name in ("providers", "allow_pickle"):
+            fields[name] = _texts(fields.get(name, []), file, name)
         fields["quality"] = tuple(Measurement(**entry) for entry in fields.get("quality", []))
         card = ModelCard(**fields)
     except TypeError as error:
         raise CardError(f"{file}: {error}") from error
-    for name in ("name", "service", "task", "licence", "description", "weights"):
+    for name in ("name", "service", "task", "licence", "description", "weights", "engine", "precision"):
         if not isinstance(getattr(card, name), str):
             raise CardError(f"{file}: {name}: should be text, not {getattr(card, name)!r}")
     for entry in card.quality:
         texts = isinstance(entry.metric, str) and isinstance(entry.dataset, str)
         if not texts or not isinstance(entry.value, int | float):
             raise CardError(f"{file}: quality: should give metric, value (a number) and dataset, not {entry}")
+    if not isinstance(card.tolerance, int | float) or not card.tolerance >= 0:
+        raise CardError(f"{file}: tolerance: should be a number, 0 or more, not {card.tolerance!r}")
+    if not isinstance(card.parameters, dict):
+        raise CardError(f"{file}: parameters: should be a mapping, not {card.parameters!r}")
     if not _NAME.fullmatch(card.name):
         raise CardError(f"{file}: name: should match {_NAME.pattern}, not {card.name!r}")
     if not isinstance(card.version, str) or not _VERSION.fullmatch(card.version):

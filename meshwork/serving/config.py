@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import socket
@@ -12,7 +11,8 @@ from typing import Self
 
 from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 from meshwork.errors import ConfigError
-from meshwork.serving.models import ModelConfig
+from meshwork.model_config import ModelConfig, list_from_json
+from meshwork.serving.devices import parse_devices
 
 REDIS_URL = "redis://127.0.0.1:6379"
 
@@ -30,6 +30,9 @@ class ReplicaConfig:
     models: tuple[ModelConfig, ...] = field(default=())  # MESHWORK_MODELS: JSON list; empty for the starters
     threads: int = 0  # MESHWORK_THREADS: CPU threads of one forward pass; 0 for half of the cores
     max_message_bytes: int = MAX_MESSAGE_BYTES  # MESHWORK_MAX_MESSAGE_BYTES: largest request or answer
+    memory_bytes: int = 0  # MESHWORK_MEMORY_BYTES: what models may fill of each device; 0 for most of it
+    queue_items: int = 4096  # MESHWORK_QUEUE_ITEMS: most items that may wait for a device
+    queue_bytes: int = 1 << 30  # MESHWORK_QUEUE_BYTES: most bytes that may wait for a device
     lease_ttl_s: float = 6.0  # MESHWORK_LEASE_TTL_S: how long a silent replica keeps its lease
     drain_s: float = 15.0  # MESHWORK_DRAIN_S: the longest that work in flight may take at the end
 
@@ -37,8 +40,14 @@ class ReplicaConfig:
         host, _, port = self.listen.rpartition(":")
         if not host or not port.isdecimal():
             raise ConfigError(f"MESHWORK_LISTEN: should be host:port, not {self.listen!r}")
-        if self.threads < 0:
-            raise ConfigError(f"MESHWORK_THREADS: should be 0 or more, not {self.threads}")
+        for name, least in (("threads", 0), ("memory_bytes", 0), ("queue_items", 1), ("queue_bytes", 1)):
+            if getattr(self, name) < least:
+                value = getattr(self, name)
+                raise ConfigError(f"MESHWORK_{name.upper()}: should be {least} or more, not {value}")
+        try:
+            parse_devices(self.device)
+        except ValueError as error:
+            raise ConfigError(f"MESHWORK_DEVICE: {error}") from error
         if not 0.5 <= self.lease_ttl_s <= 3600:  # NaN fails too
             raise ConfigError(f"MESHWORK_LEASE_TTL_S: should be from 0.5 to 3600, not {self.lease_ttl_s:g}")
         if not 0 <= self.drain_s <= 86_400:
@@ -77,8 +86,8 @@ class ReplicaConfig:
 
 def _parsed(name: str, text: str) -> object:
     if name == "models":
-        return tuple(ModelConfig(**entry) for entry in json.loads(text))
-    if name in ("threads", "max_message_bytes"):
+        return list_from_json(text)
+    if name in ("threads", "max_message_bytes", "memory_bytes", "queue_items", "queue_bytes"):
         return int(text)
     if name in ("lease_ttl_s", "drain_s"):
         return float(text)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from meshwork.config import MeshConfig, ServiceConfig
 from meshwork.errors import FailedPrecondition
+from meshwork.model_config import list_to_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,10 +63,6 @@ def router(config: MeshConfig, redis_url: str, listen: str, run_dir: Path) -> Co
 
 def replica(config: MeshConfig, service: str, settings: ServiceConfig, name: str, redis_url: str) -> Command:
     """A replica of `service`."""
-    models = [
-        {"source": model.source, "default": model.default, "device": model.device}
-        for model in settings.models
-    ]
     return Command(
         argv=python_module(f"services.{service}"),
         environment={
@@ -75,6 +72,7 @@ def replica(config: MeshConfig, service: str, settings: ServiceConfig, name: str
             "MESHWORK_DEVICE": settings.device,
             "MESHWORK_THREADS": str(settings.threads),
             "MESHWORK_MAX_MESSAGE_BYTES": str(config.gateway.max_message_bytes),
-            "MESHWORK_MODELS": json.dumps(models),
+            "MESHWORK_MODELS": list_to_json(settings.models),
+            "MESHWORK_MEMORY_BYTES": str(settings.memory_bytes),
         },
     )

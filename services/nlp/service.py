@@ -47,7 +47,7 @@ class NlpService(nlp_pb2_grpc.NlpServiceServicer):
         """Sorts a text into the caller's labels."""
         text = fields.text("text", request.text)
         labels = _labels(list(request.labels))
-        loaded = self._models.get(TextEmbedder, "ClassifyText", request.model)
+        loaded = await self._models.acquire(TextEmbedder, "ClassifyText", request.model, context)
         zero_shot = loaded.task.zero_shot
         # Asked by its full name, so that the phrases meet the model that they were made for.
         answer = await self._models.run(

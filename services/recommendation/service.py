@@ -46,7 +46,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         events = [_taken(event, f"events[{index}]", now_us) for index, event in enumerate(request.events)]
         if request.request_id:
             fields.text("request_id", request.request_id, longest=LONGEST_REQUEST_ID)
-        loaded = self._models.get(Recommender, "RecordEvents", request.model)
+        loaded = await self._models.acquire(Recommender, "RecordEvents", request.model, context)
         unknown = {event.item for event in events if not loaded.task.knows(event.item)}
         await self._histories.record(events, request.request_id, unknown)
         return pb.RecordEventsResponse(recorded_count=len(events), served_by=loaded.served_by())
@@ -60,7 +60,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
             case "user":
                 user = fields.text("user", request.user, longest=LONGEST_NAME)
                 # Before Redis is asked, so that a wrong model is told as such.
-                self._models.get(Recommender, "Recommend", request.model)
+                await self._models.acquire(Recommender, "Recommend", request.model, context)
                 history = await self._histories.of(user)
             case "history":
                 items = request.history.items
@@ -82,7 +82,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         """Ranks the catalogue by likeness to an item."""
         wish = _wish(request.count, request.filter)
         item = fields.text("item", request.item, longest=LONGEST_NAME)
-        loaded = self._models.get(Recommender, "SimilarItems", request.model)
+        loaded = await self._models.acquire(Recommender, "SimilarItems", request.model, context)
         # Known items need no Redis, and are answered without it.
         neighbours = {} if loaded.task.knows(item) else await self._histories.taken_before(item)
         query: Query = Alike(item=item, neighbours=neighbours, wish=wish)

@@ -88,7 +88,7 @@ class SpeechService(speech_pb2_grpc.SpeechServiceServicer):
             raise InvalidArgument(
                 "should be a BCP-47 language such as en or en-GB, or empty for all", field="language_code"
             )
-        loaded = self._models.get(Synthesizer, "ListVoices", request.model)
+        loaded = await self._models.acquire(Synthesizer, "ListVoices", request.model, context)
         voices = [voice for voice in loaded.task.voices if not language or voice.speaks(language)]
         page, next_page_token = fields.page(voices, request.page_size, request.page_token)
         return speech_pb2.ListVoicesResponse(

@@ -67,7 +67,7 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
         self, request: translation_pb2.ListLanguagesRequest, context: Context
     ) -> translation_pb2.ListLanguagesResponse:
         """Lists what a model translates; needs no device."""
-        loaded = self._models.get(Translator, "ListLanguages", request.model)
+        loaded = await self._models.acquire(Translator, "ListLanguages", request.model, context)
         known = sorted(loaded.task.languages.items())
         page, token = fields.page(known, request.page_size, request.page_token)
         return translation_pb2.ListLanguagesResponse(

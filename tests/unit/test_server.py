@@ -211,7 +211,7 @@ async def test_a_replica_without_a_model_gives_up(tmp_path: Path) -> None:
     async with replica(redis_url=NOWHERE, models=missing) as process:
         status, log = await process.ended()
     assert status == EXIT_NO_MODEL
-    assert "card.yaml" in log
+    assert "there is no directory" in log
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from meshwork.serving.card import CARD_FILE, open_directory
+from meshwork.serving.card import CARD_FILE
+from meshwork.serving.sources import open_directory
 from services.recommendation.networks.sasrec import SASRec, SASRecConfig
 from services.recommendation.tasks.catalogue import ITEMS_FILE
 from services.recommendation.tasks.recommend import Alike, Next, Wish

@@ -18,7 +18,8 @@ import soxr
 import yaml
 from rich.progress import track
 
-from meshwork.serving.card import CARD_FILE, open_directory
+from meshwork.serving.card import CARD_FILE
+from meshwork.serving.sources import open_directory
 from services.speech.tasks.audio import RATE_HZ, AudioInput
 from services.speech.tasks.espeak import ESpeak
 from services.speech.tasks.sphinx import Sphinx

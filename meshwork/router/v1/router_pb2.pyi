@@ -62,6 +62,8 @@ class _ModelStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelState
     """Answers requests."""
     MODEL_STATE_FAILED: _ModelState.ValueType  # 3
     """Could not be loaded; `error` says why."""
+    MODEL_STATE_UNLOADED: _ModelState.ValueType  # 4
+    """Known and not in memory; a call, or LoadModel, loads it."""
 
 class ModelState(_ModelState, metaclass=_ModelStateEnumTypeWrapper):
     """Where a model version is in its life on a replica."""
@@ -74,6 +76,8 @@ MODEL_STATE_READY: ModelState.ValueType  # 2
 """Answers requests."""
 MODEL_STATE_FAILED: ModelState.ValueType  # 3
 """Could not be loaded; `error` says why."""
+MODEL_STATE_UNLOADED: ModelState.ValueType  # 4
+"""Known and not in memory; a call, or LoadModel, loads it."""
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
 
 class _ChangeType:
@@ -154,6 +158,7 @@ class Model(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, for example `digits`."""
     version: _builtins.str
@@ -165,7 +170,7 @@ class Model(_message.Message):
     state: Global___ModelState.ValueType
     """Where it is in its life."""
     memory_bytes: _builtins.int
-    """Memory that it takes, in bytes, as measured while it was loaded."""
+    """Memory that it takes on its device, in bytes: weights and workspace, as measured when it was loaded."""
     licence: _builtins.str
     """SPDX licence expression of the weights."""
     description: _builtins.str
@@ -174,6 +179,8 @@ class Model(_message.Message):
     """Where it was loaded from, for example `starter://digits`."""
     error: _builtins.str
     """Why it failed; empty otherwise."""
+    progress: _builtins.str
+    """How far its load is, in words, for example `downloading 120 of 420 MB`; empty otherwise."""
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Methods that it answers, as rpc names, for example `Classify`."""
@@ -207,10 +214,11 @@ class Model(_message.Message):
         limits: _abc.Iterable[_builtins.str] | None = ...,
         source: _builtins.str = ...,
         error: _builtins.str = ...,
+        progress: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_methods", b"default_methods", "description", b"description", "device", b"device", "error", b"error", "licence", b"licence", "limits", b"limits", "memory_bytes", b"memory_bytes", "methods", b"methods", "name", b"name", "quality", b"quality", "service", b"service", "source", b"source", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_methods", b"default_methods", "description", b"description", "device", b"device", "error", b"error", "licence", b"licence", "limits", b"limits", "memory_bytes", b"memory_bytes", "methods", b"methods", "name", b"name", "progress", b"progress", "quality", b"quality", "service", b"service", "source", b"source", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -36,9 +36,6 @@ class Tokens:
 class SentenceEncoder(TextEmbedder[Tokens, NDArray[np.float32]]):
     """Embeds texts; the unit of cost is the token."""
 
-    # One thread does no more tokens a second in larger batches, and an urgent text waits for one at most.
-    max_batch_cost = 1024.0
-
     def __init__(self, network: Bert, tokenizer: Tokenizer, zero_shot: ZeroShot, device: str) -> None:
         self._network = network
         self._tokenizer = tokenizer

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -41,8 +41,6 @@ class Asked:
 
 class SequenceRecommender(Recommender[Asked, Scores]):
     """A SASRec with its catalogue."""
-
-    max_batch_cost: ClassVar[float] = 3200.0  # items of histories: 64 full ones
 
     def __init__(self, network: SASRec, catalogue: Catalogue, device: str) -> None:
         self._network = network.eval().requires_grad_(False).to(device)

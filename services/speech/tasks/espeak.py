@@ -39,8 +39,8 @@ class Line:
 class ESpeak(Synthesizer[Line, Speech]):
     """eSpeak NG with the voices that it brings."""
 
-    max_batch_cost: ClassVar[float] = 2000.0  # characters
     shares_device: ClassVar[bool] = False
+    longest_batch_s: ClassVar[float] = 2.0  # its items are worked on side by side, in processes
 
     def __init__(self, zygote: Zygote) -> None:
         self._zygote = zygote

@@ -44,9 +44,8 @@ class Utterances:
 class Sphinx(Recognizer[Utterances, list[Word]]):
     """A pocketsphinx model: `en-us/` (acoustic), `en-us.lm.bin` (language), `cmudict-en-us.dict` (words)."""
 
-    # Seconds of speech: a batch ends with its slowest item, so large ones would only make short ones wait.
-    max_batch_cost: ClassVar[float] = 10.0
     shares_device: ClassVar[bool] = False
+    longest_batch_s: ClassVar[float] = 2.0  # its items are worked on side by side, in processes
 
     def __init__(self, zygote: Zygote) -> None:
         self._zygote = zygote

@@ -25,7 +25,6 @@ class Langid(LanguageDetector[str, list[Likely]]):
     """py3langid behind the task contract."""
 
     shares_device: ClassVar[bool] = False
-    max_batch_cost: ClassVar[float] = 64.0
 
     def __init__(self) -> None:
         self._identifier = identifier()

@@ -67,8 +67,6 @@ class Prepared:
 class Phrases(Translator[Prepared, list[list[Carried]]]):
     """Greedy translations by Seq2Seq, with a fitted confidence."""
 
-    max_batch_cost = 2048.0  # tokens
-
     def __init__(
         self,
         network: Seq2Seq,

@@ -34,8 +34,6 @@ class Drawing:
 class Digits(ImageClassifier[Drawing, NDArray[np.float32]]):
     """`DigitCnn` on the drawing that `normalised_ink` finds; the unit of cost is the image."""
 
-    max_batch_cost = 64.0
-
     def __init__(self, network: DigitCnn, device: str) -> None:
         self._network = network.to(device).eval()
         self._device = device

@@ -14,7 +14,7 @@ from meshwork.serving.task import Task
 class Echo(Task[str, str, str, str]):
     """Answers `x` with `echo x`; refuses `bad...`, breaks the whole batch on `break...`."""
 
-    max_batch_cost = 8.0
+    max_batch_items = 8
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from meshwork.serving.card import CardError, open_directory
+from meshwork.serving.card import CardError
+from meshwork.serving.sources import open_directory
 
 GOOD = 'name: a\nversion: "1"\nservice: nlp\ntask: echo\nmethods: [Embed]\n'
 

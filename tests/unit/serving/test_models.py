@@ -7,18 +7,15 @@ from pathlib import Path
 import pytest
 
 from meshwork.errors import FailedPrecondition, InvalidArgument, ModelNotFound
+from meshwork.model_config import ModelConfig
 from meshwork.names import version_order
 from meshwork.router.v1 import router_pb2
 from meshwork.serving.load import LoadMeter
-from meshwork.serving.models import ModelConfig, ModelTable
+from meshwork.serving.models import ModelTable
+from tests.unit.contexts import FakeContext
 from tests.unit.serving.echo_task import Echo
 
 TASKS = {"echo": "tests.unit.serving.echo_task:Echo"}
-
-
-class NoDeadline:
-    def time_remaining(self) -> None:
-        return None
 
 
 def write_card(folder: Path, name: str, version: str, methods: str = "[Say]", task: str = "echo") -> str:
@@ -39,39 +36,39 @@ async def table() -> AsyncIterator[ModelTable]:
 
 async def test_names_versions_and_defaults_find_their_model(table: ModelTable, tmp_path: Path) -> None:
     for name, version in [("a", "1"), ("b", "2"), ("b", "10")]:
-        await table.load(ModelConfig(source=write_card(tmp_path, name, version)))
-    assert table.get(Echo, "Say", "").card.id == "a@1"
-    assert table.get(Echo, "Say", "b").card.id == "b@10"
-    assert table.get(Echo, "Say", "b@2").card.id == "b@2"
+        await table.add(ModelConfig(source=write_card(tmp_path, name, version)))
+    assert (await table.acquire(Echo, "Say", "", FakeContext())).card.id == "a@1"
+    assert (await table.acquire(Echo, "Say", "b", FakeContext())).card.id == "b@10"
+    assert (await table.acquire(Echo, "Say", "b@2", FakeContext())).card.id == "b@2"
 
 
 async def test_the_model_marked_default_answers_callers_who_name_none(
     table: ModelTable, tmp_path: Path
 ) -> None:
-    await table.load(ModelConfig(source=write_card(tmp_path, "a", "1")))
-    await table.load(ModelConfig(source=write_card(tmp_path, "b", "1"), default=True))
-    assert table.get(Echo, "Say", "").card.id == "b@1"
+    await table.add(ModelConfig(source=write_card(tmp_path, "a", "1")))
+    await table.add(ModelConfig(source=write_card(tmp_path, "b", "1"), default=True))
+    assert (await table.acquire(Echo, "Say", "", FakeContext())).card.id == "b@1"
     assert [list(model.default_methods) for model in table.describe()] == [[], ["Say"]]
 
 
 async def test_an_unknown_model_is_not_found_and_the_error_lists_those_that_exist(
     table: ModelTable, tmp_path: Path
 ) -> None:
-    await table.load(ModelConfig(source=write_card(tmp_path, "a", "1")))
+    await table.add(ModelConfig(source=write_card(tmp_path, "a", "1")))
     with pytest.raises(ModelNotFound, match="a@1"):
-        table.get(Echo, "Say", "zebra")
+        (await table.acquire(Echo, "Say", "zebra", FakeContext()))
 
 
 async def test_a_model_that_does_not_answer_the_method_is_an_invalid_argument(
     table: ModelTable, tmp_path: Path
 ) -> None:
-    await table.load(ModelConfig(source=write_card(tmp_path, "a", "1")))
-    await table.load(ModelConfig(source=write_card(tmp_path, "b", "1", methods="[Sing]")))
+    await table.add(ModelConfig(source=write_card(tmp_path, "a", "1")))
+    await table.add(ModelConfig(source=write_card(tmp_path, "b", "1", methods="[Sing]")))
     with pytest.raises(InvalidArgument, match="a@1") as error:
-        table.get(Echo, "Say", "b")
+        (await table.acquire(Echo, "Say", "b", FakeContext()))
     assert error.value.field == "model"
     with pytest.raises(FailedPrecondition):
-        table.get(Echo, "Dance", "")
+        (await table.acquire(Echo, "Dance", "", FakeContext()))
 
 
 @pytest.mark.parametrize("task", ["nosuch", "echo"])
@@ -79,8 +76,8 @@ async def test_a_model_that_cannot_be_loaded_is_described_and_hurts_no_other(
     table: ModelTable, tmp_path: Path, task: str
 ) -> None:
     broken = write_card(tmp_path, "broken", "1", methods="[]" if task == "echo" else "[Say]", task=task)
-    await table.load(ModelConfig(source=broken))
-    await table.load(ModelConfig(source=write_card(tmp_path, "a", "1")))
+    await table.add(ModelConfig(source=broken))
+    await table.add(ModelConfig(source=write_card(tmp_path, "a", "1")))
     first, second = table.describe()
     assert first.state == router_pb2.MODEL_STATE_FAILED
     assert first.error
@@ -92,15 +89,15 @@ async def test_a_second_model_of_the_same_name_and_version_is_refused(
 ) -> None:
     first = write_card(tmp_path, "a", "1")
     (tmp_path / "copy").mkdir()
-    await table.load(ModelConfig(source=first))
-    await table.load(ModelConfig(source=write_card(tmp_path / "copy", "a", "1")))
+    await table.add(ModelConfig(source=first))
+    await table.add(ModelConfig(source=write_card(tmp_path / "copy", "a", "1")))
     states = [model.state for model in table.describe()]
     assert states == [router_pb2.MODEL_STATE_READY, router_pb2.MODEL_STATE_FAILED]
 
 
 async def test_outputs_come_in_the_order_of_the_inputs(table: ModelTable, tmp_path: Path) -> None:
-    await table.load(ModelConfig(source=write_card(tmp_path, "a", "1")))
-    answer = await table.run(Echo, "Say", "", [str(n) for n in range(50)], NoDeadline())
+    await table.add(ModelConfig(source=write_card(tmp_path, "a", "1")))
+    answer = await table.run(Echo, "Say", "", [str(n) for n in range(50)], FakeContext())
     assert answer.outputs == [f"echo {n}" for n in range(50)]
     assert answer.served_by.model == "a"
     assert answer.served_by.replica == "nlp-1"
@@ -108,12 +105,12 @@ async def test_outputs_come_in_the_order_of_the_inputs(table: ModelTable, tmp_pa
 
 
 async def test_the_first_input_that_fails_names_the_error(table: ModelTable, tmp_path: Path) -> None:
-    await table.load(ModelConfig(source=write_card(tmp_path, "a", "1")))
+    await table.add(ModelConfig(source=write_card(tmp_path, "a", "1")))
     with pytest.raises(InvalidArgument):
-        await table.run(Echo, "Say", "", ["fine", "unreadable"], NoDeadline())
+        await table.run(Echo, "Say", "", ["fine", "unreadable"], FakeContext())
     others = await asyncio.gather(
-        table.run(Echo, "Say", "", ["fine"], NoDeadline()),
-        table.run(Echo, "Say", "", ["bad"], NoDeadline()),
+        table.run(Echo, "Say", "", ["fine"], FakeContext()),
+        table.run(Echo, "Say", "", ["bad"], FakeContext()),
         return_exceptions=True,
     )
     assert not isinstance(others[0], BaseException)
@@ -123,8 +120,8 @@ async def test_the_first_input_that_fails_names_the_error(table: ModelTable, tmp
 
 async def test_closing_closes_the_models(tmp_path: Path) -> None:
     table = ModelTable("nlp", "nlp-1", TASKS, "cpu", LoadMeter())
-    await table.load(ModelConfig(source=write_card(tmp_path, "a", "1")))
-    echo = table.get(Echo, "Say", "").task
+    await table.add(ModelConfig(source=write_card(tmp_path, "a", "1")))
+    echo = (await table.acquire(Echo, "Say", "", FakeContext())).task
     await table.close()
     assert echo.closed
 

@@ -3,10 +3,12 @@ from typing import Any
 
 import pytest
 
+from meshwork.model_config import ModelConfig
 from meshwork.server import ServiceContext
-from meshwork.serving.card import ModelDirectory, open_directory
+from meshwork.serving.card import ModelDirectory
 from meshwork.serving.load import LoadMeter
-from meshwork.serving.models import ModelConfig, ModelTable
+from meshwork.serving.models import ModelTable
+from meshwork.serving.sources import open_directory
 from services.nlp.__main__ import SPEC
 from services.nlp.service import NlpService
 from services.nlp.tasks.sentence_encoder import SentenceEncoder
@@ -27,7 +29,7 @@ def encoder(minilm: ModelDirectory) -> Iterator[SentenceEncoder]:
 @pytest.fixture(scope="package")
 async def service() -> AsyncIterator[NlpService]:
     table = ModelTable("nlp", "nlp-test", SPEC.tasks, "cpu", LoadMeter())
-    await table.load(ModelConfig(source="starter://minilm"))
+    await table.add(ModelConfig(source="starter://minilm"))
     stateless: Any = None  # this service keeps nothing in Redis
     yield NlpService(ServiceContext(table, stateless, stateless))
     await table.close()

@@ -6,14 +6,9 @@ import pytest
 from meshwork.errors import InvalidArgument, ModelNotFound
 from meshwork.nlp.v1 import nlp_pb2 as pb
 from services.nlp.service import NlpService
+from tests.unit.contexts import FakeContext
 
-
-class Caller:
-    def time_remaining(self) -> float | None:
-        return None
-
-
-CALLER: Any = Caller()
+CALLER: Any = FakeContext()
 
 
 async def embed(service: NlpService, **fields: Any) -> pb.EmbedResponse:

@@ -169,7 +169,7 @@ def test_weights_under_the_prefix_bert_load_too(minilm: ModelDirectory, tmp_path
 def test_serving_imports_no_training_library() -> None:
     script = (
         "import sys, services.nlp.__main__, services.nlp.service, services.nlp.tasks.sentence_encoder as s\n"
-        "from meshwork.serving.card import open_directory\n"
+        "from meshwork.serving.sources import open_directory\n"
         "s.SentenceEncoder.load(open_directory('starter://minilm', 'nlp'), 'cpu').warm_up()\n"
         "heavy = {'transformers', 'sentence_transformers', 'sklearn', 'scipy', 'torch._dynamo'}\n"
         "print(*heavy & set(sys.modules))"

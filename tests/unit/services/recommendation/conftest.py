@@ -3,10 +3,11 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
+from meshwork.model_config import ModelConfig
 from meshwork.server import ServiceContext
-from meshwork.serving.card import open_directory
 from meshwork.serving.load import LoadMeter
-from meshwork.serving.models import ModelConfig, ModelTable
+from meshwork.serving.models import ModelTable
+from meshwork.serving.sources import open_directory
 from meshwork.state.connect import connect
 from meshwork.state.keys import Keys
 from services.recommendation.__main__ import SPEC
@@ -24,7 +25,7 @@ def recommender() -> SequenceRecommender:
 @pytest.fixture(scope="package")
 async def models() -> AsyncIterator[ModelTable]:
     table = ModelTable("recommendation", "recommendation-test", SPEC.tasks, "cpu", LoadMeter())
-    await table.load(ModelConfig(source="starter://sequence"))
+    await table.add(ModelConfig(source="starter://sequence"))
     yield table
     await table.close()
 

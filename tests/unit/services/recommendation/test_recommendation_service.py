@@ -7,17 +7,13 @@ import pytest
 from meshwork.errors import InvalidArgument, ModelNotFound, NotFound, Unavailable
 from meshwork.recommendation.v1 import recommendation_pb2 as pb
 from services.recommendation.service import RecommendationService
+from tests.unit.contexts import FakeContext
 
 SERIES = "the-lonely-robot"
 LONG = "x" * 257
 
 
-class Caller:
-    def time_remaining(self) -> float | None:
-        return None
-
-
-CALLER: Any = Caller()
+CALLER: Any = FakeContext()
 
 
 async def record(

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from meshwork.errors import InvalidArgument, NotFound
-from meshwork.serving.card import CardError, open_directory
+from meshwork.serving.card import CardError
+from meshwork.serving.sources import open_directory
 from services.recommendation.networks.sasrec import SASRec, SASRecConfig
 from services.recommendation.tasks.recommend import Alike, Next, Query, Recommendations, Wish
 from services.recommendation.tasks.sequence import SequenceRecommender

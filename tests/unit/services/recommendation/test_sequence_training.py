@@ -3,7 +3,7 @@ import json
 import numpy as np
 import torch
 
-from meshwork.serving.card import open_directory
+from meshwork.serving.sources import open_directory
 from services.recommendation.networks.sasrec import SASRecConfig
 from training.sequence import fit
 from training.sequence.__main__ import SEED

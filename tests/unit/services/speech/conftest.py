@@ -11,9 +11,10 @@ import pytest
 import pytest_asyncio
 import soundfile
 
-from meshwork.serving.card import open_directory
+from meshwork.model_config import ModelConfig
 from meshwork.serving.load import LoadMeter
-from meshwork.serving.models import ModelConfig, ModelTable
+from meshwork.serving.models import ModelTable
+from meshwork.serving.sources import open_directory
 from services.speech.__main__ import SPEC
 from services.speech.tasks.audio import AudioInput
 from services.speech.tasks.espeak import ESpeak
@@ -55,7 +56,7 @@ def hear(sphinx: Sphinx) -> Callable[..., Transcript]:
 async def table() -> AsyncIterator[ModelTable]:
     models = ModelTable("speech", "speech-test", SPEC.tasks, "cpu", LoadMeter())
     for starter in ("sphinx-en", "espeak"):
-        await models.load(ModelConfig(source=f"starter://{starter}"))
+        await models.add(ModelConfig(source=f"starter://{starter}"))
     yield models
     await models.close()
 

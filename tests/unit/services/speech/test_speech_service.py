@@ -13,13 +13,7 @@ from meshwork.errors import InvalidArgument, ModelNotFound
 from meshwork.server import ServiceContext
 from meshwork.speech.v1 import speech_pb2 as pb
 from services.speech.service import LONGEST_TEXT, SpeechService
-
-
-class Call:
-    """A call without a deadline."""
-
-    def time_remaining(self) -> float | None:
-        return None
+from tests.unit.contexts import FakeContext
 
 
 @pytest.fixture
@@ -33,7 +27,7 @@ def wrong(field):
 
 async def test_a_recording_is_written_down(service, hello, encoded):
     request = pb.RecognizeRequest(audio=pb.Audio(content=encoded(hello)))
-    answer = await service.Recognize(request, Call())
+    answer = await service.Recognize(request, FakeContext())
     assert answer.transcript.startswith("hello")
     assert [word.word for word in answer.words] == answer.transcript.split()
     assert 0 < answer.confidence <= 1
@@ -45,20 +39,20 @@ async def test_a_recording_is_written_down(service, hello, encoded):
 
 async def test_a_data_uri_is_as_good_as_bytes(service, hello, encoded):
     uri = "data:audio/flac;base64," + base64.b64encode(encoded(hello, kind="FLAC")).decode()
-    answer = await service.Recognize(pb.RecognizeRequest(audio=pb.Audio(uri=uri)), Call())
+    answer = await service.Recognize(pb.RecognizeRequest(audio=pb.Audio(uri=uri)), FakeContext())
     assert answer.transcript.startswith("hello")
 
 
 async def test_what_is_spoken_comes_back_as_asked(service):
     text = "we will meet tomorrow morning"
-    spoken = await service.Synthesize(pb.SynthesizeRequest(text=text), Call())
+    spoken = await service.Synthesize(pb.SynthesizeRequest(text=text), FakeContext())
     assert spoken.encoding == pb.AUDIO_ENCODING_WAV
     assert spoken.audio_content.startswith(b"RIFF")
     assert spoken.voice == "en-US"
     assert spoken.served_by.model == "espeak"
     raw = await service.Synthesize(
         pb.SynthesizeRequest(text=text, encoding=pb.AUDIO_ENCODING_LINEAR16, voice="en-us", speaking_rate=1),
-        Call(),
+        FakeContext(),
     )
     assert spoken.audio_content.endswith(raw.audio_content)
     assert len(raw.audio_content) / 2 / raw.sample_rate_hertz == pytest.approx(
@@ -69,7 +63,7 @@ async def test_what_is_spoken_comes_back_as_asked(service):
         encoding=pb.AUDIO_ENCODING_LINEAR16,
         sample_rate_hertz=raw.sample_rate_hertz,
     )
-    heard = await service.Recognize(pb.RecognizeRequest(audio=audio), Call())
+    heard = await service.Recognize(pb.RecognizeRequest(audio=audio), FakeContext())
     assert "tomorrow morning" in heard.transcript
 
 
@@ -77,7 +71,7 @@ async def test_voices_come_in_pages_until_the_last(service):
     names: list[str] = []
     request = pb.ListVoicesRequest(page_size=50)
     while True:
-        answer = await service.ListVoices(request, Call())
+        answer = await service.ListVoices(request, FakeContext())
         names += [voice.name for voice in answer.voices]
         if not answer.next_page_token:
             break
@@ -88,10 +82,10 @@ async def test_voices_come_in_pages_until_the_last(service):
 
 
 async def test_voices_of_a_language_are_its_varieties(service):
-    answer = await service.ListVoices(pb.ListVoicesRequest(language_code="en"), Call())
+    answer = await service.ListVoices(pb.ListVoicesRequest(language_code="en"), FakeContext())
     assert {"en-GB", "en-US"} <= {voice.language_code for voice in answer.voices}
     assert all(voice.language_code.startswith("en") for voice in answer.voices)
-    nothing = await service.ListVoices(pb.ListVoicesRequest(language_code="tlh-XX"), Call())
+    nothing = await service.ListVoices(pb.ListVoicesRequest(language_code="tlh-XX"), FakeContext())
     assert not nothing.voices
     assert not nothing.next_page_token
 
@@ -132,7 +126,7 @@ LINEAR16 = pb.AUDIO_ENCODING_LINEAR16
 )
 async def test_what_is_wrong_with_a_recording_is_named(service, audio, field):
     with wrong(field):
-        await service.Recognize(pb.RecognizeRequest(audio=audio), Call())
+        await service.Recognize(pb.RecognizeRequest(audio=audio), FakeContext())
 
 
 @pytest.mark.parametrize(
@@ -153,7 +147,7 @@ async def test_what_is_wrong_with_a_recording_is_named(service, audio, field):
 )
 async def test_what_is_wrong_with_a_text_is_named(service, request_, field):
     with wrong(field):
-        await service.Synthesize(request_, Call())
+        await service.Synthesize(request_, FakeContext())
 
 
 @pytest.mark.parametrize(
@@ -168,17 +162,18 @@ async def test_what_is_wrong_with_a_text_is_named(service, request_, field):
 )
 async def test_what_is_wrong_with_a_listing_is_named(service, request_, field):
     with wrong(field):
-        await service.ListVoices(request_, Call())
+        await service.ListVoices(request_, FakeContext())
 
 
 async def test_an_unknown_model_lists_those_that_exist(service):
     with pytest.raises(ModelNotFound, match="sphinx-en@1, espeak@1"):
-        await service.ListVoices(pb.ListVoicesRequest(model="nobody"), Call())
+        await service.ListVoices(pb.ListVoicesRequest(model="nobody"), FakeContext())
 
 
 async def test_noise_is_no_error(service, encoded):
     noise = np.random.default_rng(1).uniform(-1, 1, 16_000).astype(np.float32)
-    answer = await service.Recognize(pb.RecognizeRequest(audio=pb.Audio(content=encoded(noise))), Call())
+    request = pb.RecognizeRequest(audio=pb.Audio(content=encoded(noise)))
+    answer = await service.Recognize(request, FakeContext())
     assert 0 <= answer.confidence <= 1
 
 

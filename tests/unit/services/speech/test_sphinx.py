@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from meshwork.errors import Internal
-from meshwork.serving.card import CardError, ModelDirectory, open_directory
+from meshwork.serving.card import CardError, ModelDirectory
+from meshwork.serving.sources import open_directory
 from services.speech.tasks.audio import RATE_HZ, AudioInput
 from services.speech.tasks.sphinx import Sphinx, dithered, levelled
 from services.speech.tasks.sphinx_process import plain

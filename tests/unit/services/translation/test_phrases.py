@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from meshwork.errors import InvalidArgument
-from meshwork.serving.card import CardError, open_directory
+from meshwork.serving.card import CardError
+from meshwork.serving.sources import open_directory
 from services.translation.tasks.phrases import Phrases
 from services.translation.tasks.translate import Passage, Translated
 from training.phrases.corpus import HERE, distinct, patterns

@@ -8,18 +8,13 @@ from typing import Any
 import pytest
 
 from meshwork.errors import InvalidArgument, ModelNotFound
+from meshwork.model_config import ModelConfig
 from meshwork.serving.load import LoadMeter
-from meshwork.serving.models import ModelConfig, ModelTable
+from meshwork.serving.models import ModelTable
 from meshwork.translation.v1 import translation_pb2 as pb
 from services.translation.__main__ import SPEC
 from services.translation.service import TranslationService
-
-
-class Context:
-    """A call without a deadline."""
-
-    def time_remaining(self) -> float | None:
-        return None
+from tests.unit.contexts import FakeContext
 
 
 class Models:
@@ -29,14 +24,14 @@ class Models:
         self.models = models
 
 
-CONTEXT: Any = Context()
+CONTEXT: Any = FakeContext()
 
 
 @pytest.fixture(name="service", scope="module")
 async def _service() -> AsyncIterator[TranslationService]:
     models = ModelTable("translation", "translation-0", SPEC.tasks, "cpu", LoadMeter())
-    await models.load(ModelConfig(source="starter://phrases"))
-    await models.load(ModelConfig(source="starter://langid"))
+    await models.add(ModelConfig(source="starter://phrases"))
+    await models.add(ModelConfig(source="starter://langid"))
     context: Any = Models(models)
     yield TranslationService(context)
     await models.close()

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
+from meshwork.model_config import ModelConfig
 from meshwork.server import ServiceContext
-from meshwork.serving.card import open_directory
 from meshwork.serving.load import LoadMeter
-from meshwork.serving.models import ModelConfig, ModelTable
+from meshwork.serving.models import ModelTable
+from meshwork.serving.sources import open_directory
 from services.vision.__main__ import SPEC
 from services.vision.service import VisionService
 from services.vision.tasks.digits import Digits
@@ -22,7 +23,7 @@ def digits() -> Digits:
 @pytest.fixture(scope="package")
 async def service() -> AsyncIterator[VisionService]:
     table = ModelTable("vision", "vision-test", SPEC.tasks, "cpu", LoadMeter())
-    await table.load(ModelConfig(source="starter://digits"))
+    await table.add(ModelConfig(source="starter://digits"))
     stateless: Any = None  # this service keeps nothing in Redis
     yield VisionService(ServiceContext(table, stateless, stateless))
     await table.close()

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from meshwork.serving.card import CardError, ModelDirectory, open_directory
+from meshwork.serving.card import CardError, ModelDirectory
+from meshwork.serving.sources import open_directory
 from services.vision.tasks.classify import ImageInput
 from services.vision.tasks.digits import Digits
 from training.digits import accuracy, split
@@ -74,7 +75,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 def test_serving_imports_no_training_library() -> None:
     script = (
         "import sys, services.vision.__main__, services.vision.service, services.vision.tasks.digits as d\n"
-        "from meshwork.serving.card import open_directory\n"
+        "from meshwork.serving.sources import open_directory\n"
         "d.Digits.load(open_directory('starter://digits', 'vision'), 'cpu').warm_up()\n"
         "heavy = {'transformers', 'sklearn', 'scipy', 'torchvision', 'torch._dynamo', 'training'}\n"
         "print(*heavy & set(sys.modules))"

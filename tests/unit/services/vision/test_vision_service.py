@@ -9,16 +9,12 @@ from PIL import Image
 from meshwork.errors import InvalidArgument, ModelNotFound
 from meshwork.vision.v1 import vision_pb2 as pb
 from services.vision.service import VisionService
+from tests.unit.contexts import FakeContext
 
 SAMPLES = Path(__file__).resolve().parents[4] / "samples"
 
 
-class Caller:
-    def time_remaining(self) -> float | None:
-        return None
-
-
-CALLER: Any = Caller()
+CALLER: Any = FakeContext()
 
 
 async def classify(service: VisionService, **fields: Any) -> pb.ClassifyResponse:

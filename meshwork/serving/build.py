@@ -1,0 +1,68 @@
+"""Making a task of a model directory: its class, its weights, and what they were measured to take."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from meshwork.serving import memory
+from meshwork.serving.card import CardError, ModelDirectory
+from meshwork.serving.devices import physical
+from meshwork.serving.lane import AnyTask
+
+_WEIGHTS = ("*.safetensors", "*.onnx", "*.pt2", "*.pt", "*.bin")
+_WIDTHS = {"float32": 1.0, "bfloat16": 0.5, "float16": 0.5}  # beside weights stored as float32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Built:
+    """A task that is warm, and the memory that it took."""
+
+    task: AnyTask
+    weight_bytes: int
+    workspace_bytes: int  # what its warm-up needed beyond the weights
+
+
+def task_class(task: str, tasks: Mapping[str, str], directory: ModelDirectory | None) -> type[AnyTask]:
+    """The class that runs a card's `task`: one of the service's, or the operator's own `module:Class`.
+
+    Raises:
+        CardError: there is no such class, or it is no task.
+    """
+    target = tasks.get(task, task)
+    module, colon, name = target.partition(":")
+    where = directory.source if directory else task
+    if not colon:
+        raise CardError(f"{where}: no task {task!r}; there are: {', '.join(sorted(tasks))}")
+    kind: Any = getattr(importlib.import_module(module), name)
+    return kind  # type: ignore[no-any-return]
+
+
+def estimate_bytes(directory: ModelDirectory) -> int:
+    """What a model's weights will about take on a device, told from its files."""
+    folder = directory.weights_folder
+    if directory.only:
+        return (folder / directory.only).stat().st_size
+    for pattern in _WEIGHTS:
+        sizes = [file.stat().st_size for file in folder.glob(pattern)]
+        if sizes:
+            return int(sum(sizes) * _WIDTHS.get(directory.card.precision, 1.0))
+    return 0
+
+
+def build(kind: type[AnyTask], directory: ModelDirectory, device: str) -> Built:
+    """Loads a model onto `device` and warms it up. Blocks.
+
+    Raises:
+        CardError: its files are missing or do not fit.
+    """
+    before = memory.process_bytes() if physical(device) == "cpu" else 0
+    task = kind.load(directory, device)
+    weights = task.memory_bytes()
+    if not weights and before:
+        weights = max(0, memory.process_bytes() - before)
+    peak = memory.Peak(physical(device))
+    task.warm_up()
+    return Built(task=task, weight_bytes=weights, workspace_bytes=peak.bytes())

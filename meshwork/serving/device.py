@@ -1,0 +1,329 @@
+"""One device: its thread, the models that take turns on it, and the door to their queues.
+
+No timer delays a lone request; batches form while the device is busy. A free device asks the queues
+that are within their fair share of its time (start-time fair queueing over models) for the one whose
+most urgent item is due first, and runs its next batch. Refusal happens at the door: when the queue
+holds too many items or bytes, or when
+
+    predicted wait = rest of the running batch + queued cost at the learned rate
+
+is longer than the caller has. Work whose caller left or whose deadline passed never reaches the device.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from meshwork.errors import DeadlineExceeded, Overloaded
+from meshwork.serving import metrics
+from meshwork.serving.call import Call
+from meshwork.serving.cost import CostModel
+from meshwork.serving.lane import AnyTask, Lane, Work, padding_waste
+from meshwork.serving.load import LoadMeter
+from meshwork.serving.threads import contained
+
+log = logging.getLogger(__name__)
+
+_TURN_S = 0.2  # device time by which a model may be ahead of another that waits
+_SOON_S = 0.05  # the least that a refused caller is told to wait
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Done:
+    """What became of one item, and what it took."""
+
+    raw: Any  # the task's Raw, or the exception that it failed with
+    queue_s: float  # seconds from the door to the device
+    compute_s: float  # seconds that its batch held the device
+    batch_size: int  # items in that batch
+
+
+class Job(Protocol):
+    """Something that a device should do next."""
+
+    @property
+    def expected_s(self) -> float:
+        """How long it is expected to take; 0 if that is not known."""
+
+    def run(self) -> Any:
+        """Does it, on the device's thread."""
+
+    def settle(self, result: Any, begun: float, elapsed_s: float) -> None:
+        """Hands the results out, on the event loop."""
+
+
+class Source(Protocol):
+    """What gives a device its jobs: the queue of one model."""
+
+    @property
+    def queued(self) -> int:
+        """Items that wait."""
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait."""
+
+    def queued_s(self) -> float:
+        """Device time that what waits will take, as far as is known."""
+
+    def first_due(self, now: float) -> float | None:
+        """When its most urgent work is due; None if there is none."""
+
+    def next_job(self, now: float) -> Job | None:
+        """Takes the next job out of the queue."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """What a device's queues may hold."""
+
+    items: int = 4096
+    queue_bytes: int = 1 << 30
+
+
+class Device:
+    """One device and the loop that feeds it."""
+
+    def __init__(
+        self,
+        name: str,
+        load: LoadMeter,
+        *,
+        bounds: Bounds | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix=f"device-{name}")
+        self.clock = clock
+        self._load = load
+        self._bounds = bounds or Bounds()
+        self._used_s: dict[Source, float] = {}  # virtual time of each source: device seconds
+        self._virtual = 0.0
+        self._preparing = 0
+        self._preparing_bytes = 0
+        self._running: tuple[float, float] | None = None  # when the job began, how long it should take
+        self._wake = asyncio.Event()
+        load.add_device(self.wait_s)
+
+    def add(self, source: Source) -> None:
+        """Lets a source's work run here."""
+        self._used_s[source] = self._virtual
+
+    def remove(self, source: Source) -> None:
+        """Takes no more of a source's work."""
+        self._used_s.pop(source, None)
+
+    def wake(self) -> None:
+        """Says that a source has work."""
+        self._wake.set()
+
+    def wait_s(self) -> float:
+        """Seconds until the device will have done all that is there now, as far as was learned."""
+        rest = 0.0
+        if self._running is not None:
+            begun, expected = self._running
+            rest = max(0.0, begun + expected - self.clock())
+        return rest + sum(source.queued_s() for source in self._used_s)
+
+    @contextmanager
+    def preparing(self, call: Call, model: str, items: int, size: int) -> Iterator[None]:
+        """Holds places in the queue for items while they are preprocessed; or refuses them.
+
+        Args:
+            items: how many.
+            size: bytes of their input.
+
+        Raises:
+            Overloaded: the queue is full, or the answer would come after the deadline.
+            DeadlineExceeded: the deadline has passed.
+        """
+        self._admit(call, model, size)
+        self._preparing += items
+        self._preparing_bytes += size
+        try:
+            yield
+        finally:
+            self._preparing -= items
+            self._preparing_bytes -= size
+
+    def _admit(self, call: Call, model: str, size: int) -> None:
+        items = self._preparing + sum(source.queued for source in self._used_s)
+        held = self._preparing_bytes + sum(source.queued_bytes for source in self._used_s)
+        if items >= self._bounds.items:
+            raise self._full(model, "items", f"{items} items are queued on this replica")
+        if held and held + size > self._bounds.queue_bytes:
+            raise self._full(model, "bytes", f"{held >> 20} MB are queued on this replica")
+        self.check_in_time(call, model, 0.0)
+
+    def check_in_time(self, call: Call, model: str, own_s: float) -> None:
+        """Refuses work that would be done too late, if anything is before it.
+
+        Args:
+            own_s: seconds that its own batch will take, as far as is known.
+
+        Raises:
+            Overloaded: it would be done after the deadline.
+            DeadlineExceeded: the deadline has passed.
+        """
+        if call.deadline == math.inf:
+            return
+        now = self.clock()
+        if now >= call.deadline:
+            raise DeadlineExceeded("the deadline passed before the work began")
+        wait_s = self.wait_s()
+        if wait_s and now + wait_s + own_s > call.deadline:
+            metrics.REFUSED.labels(model, "deadline").inc()
+            raise Overloaded(
+                f"the answer would take {wait_s + own_s:.2f} s, more than the call's deadline allows",
+                retry_after_s=max(wait_s, _SOON_S),
+            )
+
+    def _full(self, model: str, cause: str, what: str) -> Overloaded:
+        wait_s = max(self.wait_s(), _SOON_S)
+        metrics.REFUSED.labels(model, cause).inc()
+        return Overloaded(f"{what}; try again in {wait_s:.2f} s", retry_after_s=wait_s)
+
+    async def run(self) -> None:
+        """Feeds the device until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            now = self.clock()
+            source = self._next(now)
+            if source is None:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            job = source.next_job(now)
+            if job is None:
+                continue
+            begun = self.clock()
+            self._running = begun, job.expected_s
+            self._load.device_begins(self.name)
+            result = await loop.run_in_executor(self.thread, job.run)
+            self._load.device_ends(self.name)
+            self._running = None
+            elapsed_s = self.clock() - begun
+            if source in self._used_s:
+                self._used_s[source] += elapsed_s
+            job.settle(result, begun, elapsed_s)
+
+    def _next(self, now: float) -> Source | None:
+        dues = [(source, source.first_due(now)) for source in self._used_s]
+        waiting = [(source, due) for source, due in dues if due is not None]
+        if not waiting:
+            return None
+        if len(waiting) == 1:
+            least = self._used_s[waiting[0][0]]
+        else:
+            least = min(self._used_s[source] for source, _ in waiting)
+            waiting = [(source, due) for source, due in waiting if self._used_s[source] <= least + _TURN_S]
+        self._virtual = max(self._virtual, least)
+        for source, due in dues:
+            if due is None:  # who does not wait saves nothing up
+                self._used_s[source] = max(self._used_s[source], self._virtual)
+        return min(waiting, key=lambda pair: pair[1])[0]
+
+
+class BatchSource:
+    """One model's queue as one of its devices sees it."""
+
+    def __init__(self, model: str, task: AnyTask, lane: Lane, device: Device, siblings: int) -> None:
+        self.task = task
+        self.costs = CostModel(longest_s=task.longest_batch_s)
+        self._lane = lane
+        self._siblings = siblings  # devices that share the lane
+        self._model = model
+        labels = (model, device.name)
+        self._items = metrics.BATCH_ITEMS.labels(*labels)
+        self._cost = metrics.BATCH_COST.labels(*labels)
+        self._padding = metrics.PADDING.labels(*labels)
+        self._compute = metrics.COMPUTE.labels(*labels)
+        self._queue = metrics.QUEUE.labels(*labels)
+
+    @property
+    def queued(self) -> int:
+        """Items that wait."""
+        return self._lane.queued
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait."""
+        return self._lane.queued_bytes
+
+    def queued_s(self) -> float:
+        """This device's part of the time that what waits will take."""
+        return self.costs.queue_seconds(self._lane.queued_cost) / self._siblings
+
+    def seconds(self, cost: float) -> float:
+        """How long a batch of `cost` takes here, as far as is known."""
+        return self.costs.seconds(cost)
+
+    def first_due(self, now: float) -> float | None:
+        """When the most urgent item is due."""
+        return self._lane.first_due(now) if self._lane.queued else None
+
+    def next_job(self, now: float) -> Job | None:
+        """The next batch."""
+        batch = self._lane.take(now, self.costs.budget)
+        return _Batch(self, batch) if batch else None
+
+    def learned(self, batch: Sequence[Work[Done]], cost: float, begun: float, elapsed_s: float) -> None:
+        """Takes a batch's measured time into the cost model and the metrics."""
+        self.costs.learn(cost, elapsed_s)
+        self._items.observe(len(batch))
+        self._cost.observe(cost)
+        self._compute.observe(elapsed_s)
+        if batch[0].length:
+            self._padding.observe(padding_waste(batch))
+        for work in batch:
+            self._queue.observe(begun - work.arrived)
+
+
+class _Batch:
+    """A batch as a device's job."""
+
+    def __init__(self, source: BatchSource, batch: list[Work[Done]]) -> None:
+        self._source = source
+        self._batch = batch
+        self._cost = math.fsum(work.cost for work in batch)
+        self.expected_s = source.costs.seconds(self._cost)
+
+    def run(self) -> list[Any]:
+        """The raw answers, or exceptions, in order."""
+        return _forward(self._source.task, [work.prepared for work in self._batch])
+
+    def settle(self, result: list[Any], begun: float, elapsed_s: float) -> None:
+        """Gives each item its answer."""
+        self._source.learned(self._batch, self._cost, begun, elapsed_s)
+        for work, raw in zip(self._batch, result, strict=True):
+            if not work.done.done():
+                work.done.set_result(
+                    Done(
+                        raw=raw,
+                        queue_s=begun - work.arrived,
+                        compute_s=elapsed_s,
+                        batch_size=len(self._batch),
+                    )
+                )
+
+
+def _forward(task: AnyTask, batch: Sequence[Any]) -> list[Any]:
+    """Runs a batch; if it breaks as a whole, runs its items one by one, so that only the bad fail."""
+    try:
+        raws = list(contained(task.forward, batch))
+        if len(raws) != len(batch):
+            raise RuntimeError(f"{type(task).__name__} gave {len(raws)} answers for {len(batch)} items")
+    except Exception as error:
+        if len(batch) == 1:
+            return [error]
+        log.warning("a batch of %d failed, its items run alone: %r", len(batch), error)
+        return [_forward(task, [item])[0] for item in batch]
+    return raws

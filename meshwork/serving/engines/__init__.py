@@ -1,0 +1,1 @@
+"""What executes a network: named arrays in, named arrays out, one file an engine."""
