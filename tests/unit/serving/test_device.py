@@ -12,6 +12,7 @@ import pytest
 from meshwork.errors import DeadlineExceeded, InvalidArgument, Overloaded
 from meshwork.serving.call import Call, Priority
 from meshwork.serving.card import ModelCard
+from meshwork.serving.cost import CostModel
 from meshwork.serving.device import BatchSource, Bounds, Device, Done
 from meshwork.serving.lane import Lane
 from meshwork.serving.load import LoadMeter
@@ -57,7 +58,7 @@ class Model:
         self.echo = Echo()
         self.lane = Lane(self.echo.max_batch_items)
         self.source = BatchSource(name, self.echo, self.lane, device, 1)
-        self.source.costs.learn(64, 0.064)  # batches are as large as the task allows
+        self.source.costs.learn(64, 64e-7)  # no batch is as good as a large one: as large as may be
         device.add(self.source)
         self.loaded = Loaded(CARD, "nlp-1", self.lane, (Worker(self.echo, "cpu", device, self.source),), cpu)
 
@@ -187,7 +188,7 @@ async def test_a_call_that_cannot_be_answered_in_time_is_refused_at_the_door(
     idle: Device, cpu: ThreadPoolExecutor
 ) -> None:
     model = Model(idle, cpu)
-    model.source.costs.__init__()  # type: ignore[misc]
+    model.source.costs = CostModel()
     model.source.costs.learn(1, 1.0)
     waiting = [model.asking(str(number)) for number in range(5)]
     await model.queued(5)
@@ -242,7 +243,7 @@ async def test_those_who_left_take_no_place_in_the_queue_and_no_time(
     for _ in range(5):
         waiting = [model.asking(str(number)) for number in range(200)]
         await model.queued(200)
-        assert idle.wait_s() == pytest.approx(0.2)
+        assert idle.wait_s() == pytest.approx(200e-7)
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
