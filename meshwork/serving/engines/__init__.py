@@ -1,1 +1,1 @@
-"""What executes a network: named arrays in, named arrays out, one file an engine."""
+"""What executes a network: named arrays in, named arrays out, by torch or another engine."""
