@@ -1,6 +1,14 @@
 """Registers a servicer so that every call ends well: parsed, answered with its load, or failed richly.
 
-The methods are read from the service's descriptor. Bytes that do not parse are INVALID_ARGUMENT;
+The methods are read from the service's descriptor, and the servicer's are called by their kind ::
+
+    unary              await method(request, context) -> answer
+    client streaming   await method(requests, context) -> answer
+    server streaming   async for answer in method(request, context)
+    both ways          async for answer in method(requests, context)
+
+where `requests` is an async iterator whose next step raises when the caller sent bytes that are no
+message. Bytes that do not parse are INVALID_ARGUMENT;
 a MeshworkError becomes its rich status; anything else becomes INTERNAL with an id that the log
 carries, and nothing of its text leaves the process.
 """
@@ -58,6 +66,14 @@ _OUR_FAULT = {
 }
 
 
+_KINDS = {  # by whether the caller, and whether the servicer, sends a stream
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
 def add_servicer(
     server: grpc.aio.Server, full_name: str, servicer: object, observer: Observer | None = None
 ) -> None:
@@ -84,11 +100,17 @@ def _handler(
                 reason="MALFORMED_MESSAGE",
             ) from error
 
-    async def unary(raw: bytes, context: grpc.aio.ServicerContext[bytes, Any]) -> message.Message:
+    async def parse_all(raws: AsyncIterator[bytes]) -> AsyncIterator[message.Message]:
+        async for raw in raws:
+            yield parse(raw)
+
+    given: Callable[[Any], Any] = parse_all if method.client_streaming else parse
+
+    async def one(raw: Any, context: grpc.aio.ServicerContext[bytes, Any]) -> message.Message:
         observer.begins()
         failed = False
         try:
-            answer: message.Message = await behaviour(parse(raw), context)
+            answer: message.Message = await behaviour(given(raw), context)
         except Exception as error:
             known = as_meshwork_error(error, f"{method.full_name}")
             failed = known.code in _OUR_FAULT
@@ -98,13 +120,11 @@ def _handler(
         context.set_trailing_metadata(observer.trailer())
         return answer
 
-    async def stream(
-        raw: bytes, context: grpc.aio.ServicerContext[bytes, Any]
-    ) -> AsyncIterator[message.Message]:
+    async def many(raw: Any, context: grpc.aio.ServicerContext[bytes, Any]) -> AsyncIterator[message.Message]:
         observer.begins()
         failed = False
         try:
-            async with contextlib.aclosing(behaviour(parse(raw), context)) as answers:
+            async with contextlib.aclosing(behaviour(given(raw), context)) as answers:
                 async for answer in answers:
                     yield answer
         except Exception as error:
@@ -115,9 +135,8 @@ def _handler(
             observer.ends(failed=failed)
         context.set_trailing_metadata(observer.trailer())
 
-    if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(stream, None, _serialize)
-    return grpc.unary_unary_rpc_method_handler(unary, None, _serialize)
+    make = _KINDS[method.client_streaming, method.server_streaming]
+    return make(many if method.server_streaming else one, None, _serialize)
 
 
 def _serialize(answer: message.Message) -> bytes:
