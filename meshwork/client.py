@@ -16,6 +16,7 @@ from typing import Any, Self
 import grpc
 
 from meshwork import channel as channels
+from meshwork.admin.v1.admin_client import AdminClient, AsyncAdminClient
 from meshwork.nlp.v1.nlp_client import AsyncNlpClient, NlpClient
 from meshwork.recommendation.v1.recommendation_client import (
     AsyncRecommendationClient,
@@ -58,6 +59,7 @@ class Client:
     Attributes:
         vision, nlp, speech, translation, recommendation: the five services.
         router: discovery of services, replicas and models.
+        admin: adding, loading, unloading and removing models; only where `address` is a router's own.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Client:
         self.translation = TranslationClient(to("translation"), timeout_s)
         self.recommendation = RecommendationClient(to("recommendation"), timeout_s)
         self.router = RouterClient(to("router"), timeout_s)
+        self.admin = AdminClient(to("router"), timeout_s)
 
     def close(self) -> None:
         """Closes the connections; calls in flight are cancelled."""
@@ -95,6 +98,7 @@ class AsyncClient:
     Attributes:
         vision, nlp, speech, translation, recommendation: the five services.
         router: discovery of services, replicas and models.
+        admin: adding, loading, unloading and removing models; only where `address` is a router's own.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class AsyncClient:
         self.translation = AsyncTranslationClient(to("translation"), timeout_s)
         self.recommendation = AsyncRecommendationClient(to("recommendation"), timeout_s)
         self.router = AsyncRouterClient(to("router"), timeout_s)
+        self.admin = AsyncAdminClient(to("router"), timeout_s)
 
     async def close(self) -> None:
         """Closes the connections; calls in flight are cancelled."""

@@ -26,6 +26,7 @@ from redis.asyncio import Redis
 
 import meshwork
 from meshwork.errors import ConfigError
+from meshwork.follow import Follower
 from meshwork.model_config import ModelConfig
 from meshwork.process import log_to_stderr, stop_on_signals, watch_parent
 from meshwork.router.v1 import router_pb2
@@ -42,6 +43,7 @@ from meshwork.state.connect import REDIS_AWAY, connect
 from meshwork.state.drains import Drains
 from meshwork.state.keys import Keys
 from meshwork.state.leases import LeaseBook
+from meshwork.state.wishes import Wishes
 
 log = logging.getLogger(__name__)
 
@@ -155,10 +157,12 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
                 group.create_task(watch_parent(stop), name="parent"),
                 group.create_task(metrics.watch_loop(), name="loop lag"),
             ]
-            loaded = await _load_all(models, config.models or starters(spec.name), stop)
+            follower = Follower(models, Wishes(redis, keys), spec.name)
+            loaded = await _load_all(models, config.models or starters(spec.name), follower, stop)
             if not loaded:
                 log.error("no model could be loaded, giving up")
             elif not stop.is_set():
+                background.append(group.create_task(follower.run(), name="wishes"))
                 lease.enter(router_pb2.REPLICA_STATE_READY)
                 await _set_health(checks, spec, health_pb2.HealthCheckResponse.SERVING)
                 log.info("ready on %s", replica.address)
@@ -188,12 +192,15 @@ def starters(service: str) -> tuple[ModelConfig, ...]:
     return tuple(ModelConfig(source=f"{STARTER}{name}") for name in names)
 
 
-async def _load_all(models: ModelTable, configs: tuple[ModelConfig, ...], stop: asyncio.Event) -> bool:
+async def _load_all(
+    models: ModelTable, configs: tuple[ModelConfig, ...], follower: Follower, stop: asyncio.Event
+) -> bool:
     """Loads the models one after another; true if one is ready, or if there is none to load."""
     for config in configs:
         if stop.is_set():
             return True
         await models.add(config)
+    await follower.catch_up()
     useful = (router_pb2.MODEL_STATE_READY, router_pb2.MODEL_STATE_UNLOADED)
     ready = [model for model in models.describe() if model.state in useful]
     return bool(ready)

@@ -16,7 +16,7 @@ COMMANDS = {
     "logs": "logs:logs",
     "scale": "mesh:scale",
     "call": "call:call",
-    "models": "describe:models",
+    "models": "models:models",
     "config": "describe:config_group",
 }
 

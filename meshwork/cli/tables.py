@@ -18,6 +18,7 @@ COLOURS = {
     "loading": "yellow",
     "starting": "yellow",
     "draining": "cyan",
+    "unloaded": "cyan",
     "failed": "red",
     "backoff": "red",
 }
@@ -129,7 +130,7 @@ def models_table(models: Iterable[router_pb2.ServedModel]) -> Table:
         quality = f"{model.quality[0].metric} {model.quality[0].value:.4g}" if model.quality else ""
         table.add_row(
             escape(model.service),
-            name if state == "ready" else f"{name} [{COLOURS.get(state, '')}]{state}[/]",
+            name if state == "ready" else f"{name} [{COLOURS.get(state, 'default')}]{state}[/]",
             escape("\n".join(model.methods)),
             escape(model.device),
             size(model.memory_bytes),

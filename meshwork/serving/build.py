@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,17 @@ def estimate_bytes(directory: ModelDirectory) -> int:
     return 0
 
 
+def _module_bytes(task: AnyTask) -> int:
+    """Bytes of the parameters and buffers of the torch modules that a task holds."""
+    if "torch" not in sys.modules:
+        return 0
+    import torch
+
+    modules = [held for held in vars(task).values() if isinstance(held, torch.nn.Module)]
+    tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
 def build(kind: type[AnyTask], directory: ModelDirectory, device: str) -> Built:
     """Loads a model onto `device` and warms it up. Blocks.
 
@@ -60,7 +72,7 @@ def build(kind: type[AnyTask], directory: ModelDirectory, device: str) -> Built:
     """
     before = memory.process_bytes() if physical(device) == "cpu" else 0
     task = kind.load(directory, device)
-    weights = task.memory_bytes()
+    weights = task.memory_bytes() or _module_bytes(task)
     if not weights and before:
         weights = max(0, memory.process_bytes() - before)
     peak = memory.Peak(physical(device))

@@ -145,6 +145,10 @@ class ModelTable:
         """The models that could be opened, in the order of adding."""
         return list(self._entries.values())
 
+    def knows(self, config: ModelConfig) -> bool:
+        """Whether `config` was added, and not removed since."""
+        return _key(config) in self._described
+
     async def add(self, config: ModelConfig) -> None:
         """Adds a model and, unless its first caller is to load it, loads it.
 
@@ -228,7 +232,9 @@ class ModelTable:
         Raises:
             ModelNotFound: there is no such model.
         """
-        entry = self._entry(model)
+        await self._unloaded(self._entry(model), cause)
+
+    async def _unloaded(self, entry: Entry, cause: str) -> None:
         if entry.loading is not None:
             await asyncio.wait([entry.loading])
         loaded, entry.loaded = entry.loaded, None
@@ -236,15 +242,18 @@ class ModelTable:
         if loaded is not None:
             await self._take_down(entry, loaded, cause)
 
-    async def remove(self, config: ModelConfig) -> None:
-        """Unloads and forgets the model that `add` took in by `config`."""
-        described = self._described.pop(_key(config), None)
-        entry = next((each for each in self._entries.values() if each.described is described), None)
-        if entry is not None:
-            await self.unload(entry.card.id, "removed")
-            del self._entries[entry.card.id]
-            self._choose_defaults()
-        self._on_change()
+    async def remove(self, name: str, version: str = "") -> None:
+        """Unloads and forgets a model: that version, or all of them; nothing happens if there is none."""
+        for key, described in list(self._described.items()):
+            if described.name != name or version not in ("", described.version):
+                continue
+            del self._described[key]
+            entry = next((each for each in self._entries.values() if each.described is described), None)
+            if entry is not None:
+                del self._entries[entry.card.id]
+                self._choose_defaults()
+                await self._unloaded(entry, "removed")
+            self._on_change()
 
     async def _start(self, entry: Entry) -> Loaded[AnyTask]:
         """Loads an entry, or waits for the load that is under way."""
@@ -256,7 +265,10 @@ class ModelTable:
     async def _brought_up(self, entry: Entry) -> Loaded[AnyTask]:
         described, card = entry.described, entry.card
         described.error = ""
-        self._enter(described, router_pb2.MODEL_STATE_LOADING)
+        if described.state == router_pb2.MODEL_STATE_UNLOADED:
+            self._tell(described, "loading")  # its state stays: it takes calls, and they wait
+        else:
+            self._enter(described, router_pb2.MODEL_STATE_LOADING)
         try:
             async with self._room:
                 began = time.monotonic()
@@ -282,6 +294,7 @@ class ModelTable:
         metrics.LOADS.labels(card.name, "ready").inc()
         entry.last_used = time.monotonic()
         self._choose_defaults()
+        described.progress = ""
         self._enter(described, router_pb2.MODEL_STATE_READY)
         return loaded
 

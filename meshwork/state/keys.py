@@ -56,6 +56,21 @@ class Keys:
         """Channel: the name of each service whose desired number changed."""
         return self.name("desired_changes")
 
+    @property
+    def wishes(self) -> str:
+        """Hash: SERVICE/NAME@VERSION -> what was last asked of that model, as JSON."""
+        return self.name("wishes")
+
+    @property
+    def wish_order(self) -> str:
+        """String: the number of the last wish."""
+        return self.name("wish_order")
+
+    @property
+    def wish_changes(self) -> str:
+        """Channel: the key of each wish that was made."""
+        return self.name("wish_changes")
+
     def drained(self, replica: str) -> str:
         """List: an element once no client's snapshot holds the draining `replica`."""
         return self.name("drained", replica)

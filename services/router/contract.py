@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 MODEL_FIELD = "model"
 _PACKAGE = "meshwork."
+_PRIVATE = ("meshwork.admin.",)  # served by routers at their own address, not for all who reach the gateway
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +81,7 @@ def services() -> Mapping[str, Service]:
     }
     found: dict[str, Service] = {}
     for file in files:
-        if not file.package.startswith(_PACKAGE):
+        if not file.package.startswith(_PACKAGE) or file.package.startswith(_PRIVATE):
             continue
         area = file.package.split(".")[1]
         for service in file.service:

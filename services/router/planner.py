@@ -3,6 +3,7 @@
 ::
 
     lease READY with model version READY  ->  endpoint of the cluster SERVICE/MODEL@VERSION
+    ... UNLOADED, and nowhere READY       ->  the same: the first call loads it
     no `x-meshwork-model`                 ->  the default model of the method
     `x-meshwork-model: MODEL`             ->  its highest version
     `x-meshwork-model: MODEL@VERSION`     ->  that version
@@ -78,15 +79,22 @@ class ModelVersion:
 
 
 def serving(replicas: Iterable[router_pb2.Replica]) -> dict[ModelVersion, list[router_pb2.Replica]]:
-    """Which replicas, by name, take calls for which model version."""
-    table: dict[ModelVersion, list[router_pb2.Replica]] = defaultdict(list)
+    """Which replicas, by name, take calls for which model version.
+
+    Those that have it ready; where none has, those that load it when they are called.
+    """
+    ready: dict[ModelVersion, list[router_pb2.Replica]] = defaultdict(list)
+    loads: dict[ModelVersion, list[router_pb2.Replica]] = defaultdict(list)
     for replica in sorted(replicas, key=lambda replica: replica.name):
         if replica.state != router_pb2.REPLICA_STATE_READY:
             continue
         for model in replica.models:
+            each = ModelVersion(replica.service, model.name, model.version)
             if model.state == router_pb2.MODEL_STATE_READY:
-                table[ModelVersion(replica.service, model.name, model.version)].append(replica)
-    return dict(sorted(table.items()))
+                ready[each].append(replica)
+            elif model.state == router_pb2.MODEL_STATE_UNLOADED:
+                loads[each].append(replica)
+    return dict(sorted({**loads, **ready}.items()))
 
 
 def live_versions(table: Mapping[ModelVersion, object], service: str) -> dict[str, ModelVersion]:

@@ -23,6 +23,7 @@ from meshwork.state.leases import LeaseBook
 from meshwork.xds.ads import AdsService
 from meshwork.xds.cache import SnapshotCache
 from services.router import contract
+from services.router.admin import AdminService
 from services.router.config import RouterConfig
 from services.router.fallback import Fallback
 from services.router.gateway import GatewaySettings, cors, gateway_listener
@@ -33,6 +34,7 @@ from services.router.service import RouterService
 log = logging.getLogger(__name__)
 
 ROUTER_SERVICE = "meshwork.router.v1.RouterService"
+ADMIN_SERVICE = "meshwork.admin.v1.AdminService"
 CONFIRM_S = 30.0  # the longest to wait for clients to leave a draining replica; it waits less itself
 
 
@@ -48,6 +50,8 @@ class Router:
         keys = Keys(mesh=config.mesh)
         self._config = config
         self._services = contract.services()
+        self._redis = redis
+        self._keys = keys
         self._registry = Registry(LeaseBook(redis, keys))
         self._desired = Desired(redis, keys)
         self._drains = Drains(redis, keys)
@@ -80,6 +84,8 @@ class Router:
         domains = [service.name for service in self._services.values() if service.domain]
         servicer = RouterService(self._registry, domains, lambda: self._wanted)
         add_servicer(server, ROUTER_SERVICE, servicer)
+        admin = AdminService(self._redis, self._keys, domains, lambda: self._registry.replicas.values())
+        add_servicer(server, ADMIN_SERVICE, admin)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [service.full_name for service in self._services.values()]
         reflection.enable_server_reflection(

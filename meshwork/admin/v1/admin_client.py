@@ -1,0 +1,296 @@
+"""Typed clients of `meshwork.admin.v1`. Generated from meshwork/admin/v1/admin.proto; do not edit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+from meshwork import calls
+from meshwork.admin.v1 import admin_pb2 as pb
+
+
+class AdminClient(calls.SyncService):
+    """Adds, loads, unloads and removes models on the running mesh. A change is written down and taken up by every replica of the service, those that start later included; ListReplicas of RouterService shows how far each one is."""
+
+    FULL_NAME = "meshwork.admin.v1.AdminService"
+
+    def add_model(
+        self,
+        name: str,
+        service: str,
+        source: str,
+        *,
+        version: str = "",
+        task: str = "",
+        default: bool = False,
+        device: str = "",
+        on_demand: bool = False,
+        engine: str = "",
+        precision: str = "",
+        tolerance: float = 0.0,
+        providers: str | Sequence[str] = (),
+        parameters: str = "",
+        allow_pickle: str | Sequence[str] = (),
+        timeout_s: float | None = None,
+    ) -> pb.AddModelResponse:
+        """Adds a model version to a service.
+
+        Args:
+            name: Name by which callers will ask for it: lower-case letters, digits and `._-`,
+                at most 64.
+            service: Service that is to serve it, for example `nlp`.
+            source: Where it is, as its replicas see it: a directory (with a card.yaml, or as
+                Hugging Face lays one out), a file (.onnx, .pt2, .pt), `hf://ORG/NAME@REVISION`
+                or `starter://NAME`.
+            version: Version, for example `2`. Empty for the card's, else `1`.
+            task: Which of the service's tasks runs it. Empty to tell by its architecture.
+            default: Whether it answers callers who name no model.
+            device: Device, for example `cuda:0`, or several by commas, on which it then runs in
+                parallel. Empty for the service's.
+            on_demand: Whether to load it only for its first caller.
+            engine: What runs it: `torch`, `torch-compile`, `onnxruntime`, `openvino`, or `auto`
+                for the fastest of them.
+            precision: Precision of its weights on the device: `float32`, `bfloat16` or
+                `float16`.
+            tolerance: By how much an engine's outputs may differ from the reference. 0 for the
+                card's, else 0.0001.
+            providers: Execution providers of onnxruntime, best first, for example `CUDA`.
+            parameters: The task's own settings, as a JSON object.
+            allow_pickle: Files of the source that may be unpickled, which runs code in them:
+                only from authors you trust.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.AddModelRequest(
+            name=name,
+            service=service,
+            source=source,
+            version=version,
+            task=task,
+            default=default,
+            device=device,
+            on_demand=on_demand,
+            engine=engine,
+            precision=precision,
+            tolerance=tolerance,
+            providers=calls.texts(providers),
+            parameters=parameters,
+            allow_pickle=calls.texts(allow_pickle),
+        )
+        return self._unary("AddModel", request, pb.AddModelResponse, timeout_s)
+
+    def load_model(
+        self,
+        name: str,
+        *,
+        service: str = "",
+        timeout_s: float | None = None,
+    ) -> pb.LoadModelResponse:
+        """Loads a model that was unloaded or that could not be loaded.
+
+        Args:
+            name: The model: `name@version`, or `name` for its newest version.
+            service: Its service. Empty if only one service has a model of that name.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.LoadModelRequest(
+            name=name,
+            service=service,
+        )
+        return self._unary("LoadModel", request, pb.LoadModelResponse, timeout_s)
+
+    def unload_model(
+        self,
+        name: str,
+        *,
+        service: str = "",
+        timeout_s: float | None = None,
+    ) -> pb.UnloadModelResponse:
+        """Takes a model out of memory once its calls are answered.
+
+        It stays known: a call loads it again.
+
+        Args:
+            name: The model: `name@version`, or `name` for its newest version.
+            service: Its service. Empty if only one service has a model of that name.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.UnloadModelRequest(
+            name=name,
+            service=service,
+        )
+        return self._unary("UnloadModel", request, pb.UnloadModelResponse, timeout_s)
+
+    def remove_model(
+        self,
+        name: str,
+        *,
+        service: str = "",
+        timeout_s: float | None = None,
+    ) -> pb.RemoveModelResponse:
+        """Takes a model out of its service once its calls are answered.
+
+        Args:
+            name: The model: `name@version`, or `name` for its newest version.
+            service: Its service. Empty if only one service has a model of that name.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.RemoveModelRequest(
+            name=name,
+            service=service,
+        )
+        return self._unary("RemoveModel", request, pb.RemoveModelResponse, timeout_s)
+
+
+class AsyncAdminClient(calls.AsyncService):
+    """Adds, loads, unloads and removes models on the running mesh. A change is written down and taken up by every replica of the service, those that start later included; ListReplicas of RouterService shows how far each one is."""
+
+    FULL_NAME = "meshwork.admin.v1.AdminService"
+
+    async def add_model(
+        self,
+        name: str,
+        service: str,
+        source: str,
+        *,
+        version: str = "",
+        task: str = "",
+        default: bool = False,
+        device: str = "",
+        on_demand: bool = False,
+        engine: str = "",
+        precision: str = "",
+        tolerance: float = 0.0,
+        providers: str | Sequence[str] = (),
+        parameters: str = "",
+        allow_pickle: str | Sequence[str] = (),
+        timeout_s: float | None = None,
+    ) -> pb.AddModelResponse:
+        """Adds a model version to a service.
+
+        Args:
+            name: Name by which callers will ask for it: lower-case letters, digits and `._-`,
+                at most 64.
+            service: Service that is to serve it, for example `nlp`.
+            source: Where it is, as its replicas see it: a directory (with a card.yaml, or as
+                Hugging Face lays one out), a file (.onnx, .pt2, .pt), `hf://ORG/NAME@REVISION`
+                or `starter://NAME`.
+            version: Version, for example `2`. Empty for the card's, else `1`.
+            task: Which of the service's tasks runs it. Empty to tell by its architecture.
+            default: Whether it answers callers who name no model.
+            device: Device, for example `cuda:0`, or several by commas, on which it then runs in
+                parallel. Empty for the service's.
+            on_demand: Whether to load it only for its first caller.
+            engine: What runs it: `torch`, `torch-compile`, `onnxruntime`, `openvino`, or `auto`
+                for the fastest of them.
+            precision: Precision of its weights on the device: `float32`, `bfloat16` or
+                `float16`.
+            tolerance: By how much an engine's outputs may differ from the reference. 0 for the
+                card's, else 0.0001.
+            providers: Execution providers of onnxruntime, best first, for example `CUDA`.
+            parameters: The task's own settings, as a JSON object.
+            allow_pickle: Files of the source that may be unpickled, which runs code in them:
+                only from authors you trust.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.AddModelRequest(
+            name=name,
+            service=service,
+            source=source,
+            version=version,
+            task=task,
+            default=default,
+            device=device,
+            on_demand=on_demand,
+            engine=engine,
+            precision=precision,
+            tolerance=tolerance,
+            providers=calls.texts(providers),
+            parameters=parameters,
+            allow_pickle=calls.texts(allow_pickle),
+        )
+        return await self._unary("AddModel", request, pb.AddModelResponse, timeout_s)
+
+    async def load_model(
+        self,
+        name: str,
+        *,
+        service: str = "",
+        timeout_s: float | None = None,
+    ) -> pb.LoadModelResponse:
+        """Loads a model that was unloaded or that could not be loaded.
+
+        Args:
+            name: The model: `name@version`, or `name` for its newest version.
+            service: Its service. Empty if only one service has a model of that name.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.LoadModelRequest(
+            name=name,
+            service=service,
+        )
+        return await self._unary("LoadModel", request, pb.LoadModelResponse, timeout_s)
+
+    async def unload_model(
+        self,
+        name: str,
+        *,
+        service: str = "",
+        timeout_s: float | None = None,
+    ) -> pb.UnloadModelResponse:
+        """Takes a model out of memory once its calls are answered.
+
+        It stays known: a call loads it again.
+
+        Args:
+            name: The model: `name@version`, or `name` for its newest version.
+            service: Its service. Empty if only one service has a model of that name.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.UnloadModelRequest(
+            name=name,
+            service=service,
+        )
+        return await self._unary("UnloadModel", request, pb.UnloadModelResponse, timeout_s)
+
+    async def remove_model(
+        self,
+        name: str,
+        *,
+        service: str = "",
+        timeout_s: float | None = None,
+    ) -> pb.RemoveModelResponse:
+        """Takes a model out of its service once its calls are answered.
+
+        Args:
+            name: The model: `name@version`, or `name` for its newest version.
+            service: Its service. Empty if only one service has a model of that name.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.RemoveModelRequest(
+            name=name,
+            service=service,
+        )
+        return await self._unary("RemoveModel", request, pb.RemoveModelResponse, timeout_s)
