@@ -146,10 +146,11 @@ class ModelNotFound(NotFound):
 
     @classmethod
     def among(cls, model: str, service: str, existing: Sequence[str]) -> ModelNotFound:
-        """The error for `model`, listing the models of `service` that exist."""
+        """The error for `model`, listing those that exist in `service`, "" for the whole mesh."""
         models = ", ".join(existing) or "none"
+        where = f"service {service}" if service else "the mesh"
         return cls(
-            f"model: no model {model!r} in service {service}; it has: {models}",
+            f"model: no model {model!r} in {where}; it has: {models}",
             kind="model",
             name=model,
             metadata={"service": service, "models": models},

@@ -77,6 +77,7 @@ class Entry:
     uses: int = 0  # calls that are being answered
     last_used: float = 0.0
     load_s: float = _LOAD_GUESS_S  # what its last load took
+    measured_bytes: int = 0  # what it was last seen to take on one device
 
     @property
     def card(self) -> ModelCard:
@@ -275,7 +276,8 @@ class ModelTable:
                 names = parse_devices(described.device)
                 for device in dict.fromkeys(map(physical, names)):
                     share = sum(physical(name) == device for name in names)
-                    await self._make_room(device, entry, estimate_bytes(entry.directory) * share)
+                    need = entry.measured_bytes or estimate_bytes(entry.directory)
+                    await self._make_room(device, entry, need * share)
                 loop = asyncio.get_running_loop()
                 built = [
                     await loop.run_in_executor(
@@ -284,6 +286,8 @@ class ModelTable:
                     for name in names
                 ]
                 loaded = entry.loaded = self._connected(entry, names, built)
+                for device in dict.fromkeys(map(physical, names)):
+                    await self._settle_room(device, entry)
                 entry.load_s = time.monotonic() - began
         except Exception as error:
             self._failed(described, error)
@@ -305,16 +309,26 @@ class ModelTable:
                 f"{entry.directory.source}: needs about {need >> 20} MB; "
                 f"models may fill {ledger.capacity >> 20} MB of {device}"
             )
-        while True:
-            idle = sorted(
-                (each for each in self._entries.values() if each.loaded and not each.uses),
-                key=lambda each: each.last_used,
-            )
-            evicted = ledger.evictions(need, [each.card.id for each in idle])
-            if evicted is not None:
-                break
+        while (evicted := ledger.evictions(need, self._idle(entry))) is None:
             await asyncio.sleep(0.05)  # until a call that uses one is answered
-        for model in evicted:
+        await self._evict(evicted, device, entry)
+
+    async def _settle_room(self, device: str, entry: Entry) -> None:
+        """Makes room after the fact for what a model turned out to take beyond what its files told."""
+        evicted = self._ledger(device).evictions(0, self._idle(entry))
+        if evicted is None:
+            log.warning("models take more of %s than they may, and all are in use", device)
+        await self._evict(evicted or [], device, entry)
+
+    def _idle(self, besides: Entry) -> list[str]:
+        """The models that nobody uses, the least recently used first."""
+        idle = [
+            each for each in self._entries.values() if each.loaded and not each.uses and each is not besides
+        ]
+        return [each.card.id for each in sorted(idle, key=lambda each: each.last_used)]
+
+    async def _evict(self, models: Sequence[str], device: str, entry: Entry) -> None:
+        for model in models:
             log.info("evicting %s from %s to make room for %s", model, device, entry.card.id)
             await self.unload(model, "evicted")
 
@@ -334,6 +348,7 @@ class ModelTable:
             held = self._ledger(physical(name)).held
             held[card.id] = held.get(card.id, 0) + each.weight_bytes + each.workspace_bytes
             metrics.MEMORY.labels(physical(name), card.id).set(held[card.id])
+        entry.measured_bytes = max(each.weight_bytes + each.workspace_bytes for each in built)
         entry.described.memory_bytes = sum(each.weight_bytes + each.workspace_bytes for each in built)
         return Loaded(card, self._replica, lane, tuple(workers), self._cpu)
 

@@ -117,7 +117,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         }
         if not found:
             ids = sorted({f"{each.name}@{each.version}" for each in self._models(request.service)})
-            raise ModelNotFound.among(request.name, request.service or "of the mesh", ids)
+            raise ModelNotFound.among(request.name, request.service, ids)
         services = sorted({service for service, _ in found})
         if len(services) > 1:
             raise InvalidArgument(
