@@ -34,11 +34,11 @@ def fetch(source: str, on_progress: Callable[[str], None], *, pickle: bool = Fal
         raise CardError(f"{source}: should be {SCHEME}ORG/NAME or {SCHEME}ORG/NAME@REVISION")
     try:
         from huggingface_hub import snapshot_download
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
     except ImportError as error:
         raise CardError(f"{source}: needs huggingface_hub: pip install huggingface_hub") from error
 
-    class Progress(tqdm[Any]):
+    class Progress(tqdm):  # type: ignore[type-arg]  # not subscriptable when it runs
         """huggingface_hub's own bar, whose figures go to `on_progress` instead of the terminal."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:

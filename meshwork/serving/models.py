@@ -309,7 +309,7 @@ class ModelTable:
                 f"{entry.directory.source}: needs about {need >> 20} MB; "
                 f"models may fill {ledger.capacity >> 20} MB of {device}"
             )
-        while (evicted := ledger.evictions(need, self._idle(entry))) is None:
+        while (evicted := ledger.evictions(need, self._idle(entry))) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # until a call that uses one is answered
         await self._evict(evicted, device, entry)
 
