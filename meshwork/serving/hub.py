@@ -54,7 +54,7 @@ def fetch(source: str, on_progress: Callable[[str], None], *, pickle: bool = Fal
             match["name"],
             revision=match["revision"],
             allow_patterns=_WANTED + (_PICKLED if pickle else []),
-            tqdm_class=Progress,
+            tqdm_class=Progress,  # type: ignore[arg-type]  # any tqdm will do
         )
     except Exception as error:  # the library's, httpx's, the file system's
         raise CardError(f"{source}: cannot be fetched: {_first_line(error)}") from error
