@@ -7,9 +7,10 @@ declares it and the device computes in it fast.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ class TorchEngine:
         inputs: what `module` takes, by keyword.
         outputs: what it gives, by name or in order.
         example: one small batch; without one, batch norms are not folded.
-        precision: `float32`, or `bfloat16` or `float16` where the device computes in it fast.
+        name: `torch`, or what the module came from.
 
     Raises:
         CardError: there is no such device, or the module does not take the example.
@@ -90,7 +91,6 @@ class TorchEngine:
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
         example: Arrays | None = None,
-        precision: str = "float32",
         name: str = "torch",
     ) -> None:
         self.name = name
@@ -101,7 +101,7 @@ class TorchEngine:
         self._channels_last = _prefers_channels_last(module, self.place)
         network = NamedNetwork(module.eval().requires_grad_(False), inputs, outputs)
         try:
-            self.network = self._ready(network, precision, example)
+            self.network = self._ready(network, example)
         except CardError:
             raise
         except Exception as error:
@@ -109,19 +109,29 @@ class TorchEngine:
                 f"the network does not run on {describe(inputs)}: {type(error).__name__}: {error}"
             ) from error
 
-    def _ready(self, network: NamedNetwork, precision: str, example: Arrays | None) -> Any:
+    def _ready(self, network: NamedNetwork, example: Arrays | None) -> Any:
         network.to(self.place.device)
         if example is not None:
             tensors = [self.place.put(example[spec.name]) for spec in self.inputs]
             folded = fold_batch_norms(network, lambda: network(*tensors))
             log.debug("folded %d batch norms", folded)
-        if precision != "float32" and self.place.holds(precision):
-            network.dtype = getattr(torch, precision)
-            network.module.to(network.dtype)
         if self._channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.place.settle()
         return network
+
+    def at(self, precision: str) -> Self:
+        """This engine in `precision`, with weights of its own unless it computes in that already.
+
+        Where the device does not compute in `precision` fast, it is float32 that it gives.
+        """
+        other = copy.copy(self)
+        if precision != "float32" and self.place.holds(precision):
+            other.network = copy.deepcopy(self.network)
+            other.network.dtype = getattr(torch, precision)
+            other.network.module.to(other.network.dtype)
+            self.place.settle()
+        return other
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Runs one batch; a float image whose memory is laid out NHWC is used as it lies.

@@ -89,7 +89,7 @@ def test_arrays_that_are_read_only_or_run_backwards_are_taken() -> None:
 
 
 def test_bfloat16_is_used_where_the_cpu_has_it_and_answers_stay_float32() -> None:
-    engine = classifier(precision="bfloat16")
+    engine = classifier().at("bfloat16")
     got = engine.run(pixels(3))
     assert got["logits"].dtype == np.float32
     assert error_between(got, reference(Classifier(), pixels(3))) < 5e-2
@@ -121,7 +121,7 @@ def test_a_network_that_does_not_take_its_own_example_is_refused() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_on_cuda_it_gives_what_the_cpu_gives(precision: str) -> None:
-    engine = classifier(device="cuda:0", precision=precision)
+    engine = classifier(device="cuda:0").at(precision)
     for batch in (1, 5):
         got = engine.run(pixels(batch))
         error = error_between(got, reference(Classifier(), pixels(batch)))

@@ -1,0 +1,152 @@
+"""Trying engines on a model's own shapes: held to the reference first, then timed.
+
+An engine may be used if `error_between` its outputs and the reference's is within the tolerance. Of
+those, the one with the least
+
+    (milliseconds of one item alone) x (milliseconds an item in a batch of several)
+
+is taken, so that neither a lone caller nor throughput counts for more. Times are the best of a few
+runs, since a busy machine only ever adds to them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from meshwork.serving.card import CardError
+from meshwork.serving.engines.engine import Arrays, Engine, EngineTrial, TensorSpec, Verdict, error_between
+from meshwork.serving.threads import contained
+
+log = logging.getLogger(__name__)
+
+BATCH = 8  # items of the larger batch
+_RUNS = 5
+_PATIENCE_S = 0.5  # for the runs of one batch size, though one is always made
+_LONGEST_REASON = 300
+
+
+def example_of(inputs: Sequence[TensorSpec], shapes: Mapping[str, Sequence[int]]) -> Arrays:
+    """A batch of noise that fits `inputs`: normal where floating, else 0 and 1.
+
+    Args:
+        inputs: what the network takes.
+        shapes: by name, for inputs whose open sizes cannot be just anything; else the batch is 2 and
+            any other open size 8.
+    """
+    random = np.random.default_rng(0)
+    arrays = {}
+    for spec in inputs:
+        open_sizes = [2 if axis == 0 else 8 for axis in range(len(spec.shape))]
+        shape = shapes.get(spec.name) or [
+            size or open_size for size, open_size in zip(spec.shape, open_sizes, strict=True)
+        ]
+        floating = spec.dtype.startswith("float")
+        array = random.normal(size=shape) if floating else random.integers(0, 2, shape)
+        arrays[spec.name] = np.asarray(array).astype(spec.dtype)
+    return arrays
+
+
+def batch_of(example: Arrays, inputs: Sequence[TensorSpec], size: int) -> Arrays:
+    """`example` repeated or cut to `size` items; inputs without an open batch axis stay as they are."""
+    return {
+        spec.name: example[spec.name]
+        if not spec.shape or spec.shape[0] is not None
+        else np.resize(example[spec.name], (size, *example[spec.name].shape[1:]))
+        for spec in inputs
+    }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bench:
+    """What engines of one model are tried on."""
+
+    batches: tuple[Arrays, ...]  # one item, and BATCH of them where the batch axis is open
+    reference: tuple[Arrays, ...]  # the outputs that each should give
+    tolerance: float  # the largest error that may be
+
+    def error(self, engine: Engine) -> float:
+        """The largest error of `engine`'s outputs."""
+        pairs = zip(self.batches, self.reference, strict=True)
+        return max(error_between(contained(engine.run, batch), want) for batch, want in pairs)
+
+    def checked(self, build: Callable[[], Engine]) -> tuple[Engine, float]:
+        """Builds an engine and gives it with its error.
+
+        Raises:
+            CardError: the error is above the tolerance.
+            Exception: whatever the engine breaks with.
+        """
+        engine = contained(build)
+        try:
+            error = self.error(engine)
+            if not error <= self.tolerance:
+                raise CardError(
+                    f"its outputs are off by {error:.2g}, more than the tolerance of {self.tolerance:g}"
+                )
+        except Exception:
+            engine.close()
+            raise
+        return engine, error
+
+    def trial(self, name: str, build: Callable[[], Engine]) -> tuple[Engine | None, EngineTrial]:
+        """Builds, checks and times an engine; whatever it breaks with becomes the reason to refuse it."""
+        try:
+            engine, error = self.checked(build)
+        except Exception as failure:
+            log.info("engine %s is refused", name, exc_info=failure)
+            return None, EngineTrial(engine=name, refused=reason(failure))
+        times = [_best_ms(engine, batch) for batch in self.batches]
+        size = max(len(array) for array in self.batches[-1].values())
+        return engine, EngineTrial(
+            engine=engine.name,
+            single_ms=times[0],
+            batch_size=size,
+            item_ms=times[-1] / size,
+            max_error=error,
+        )
+
+
+def reason(failure: Exception) -> str:
+    """Why an engine is refused, on one line."""
+    return " ".join(str(failure).split())[:_LONGEST_REASON] or type(failure).__name__
+
+
+def _best_ms(engine: Engine, batch: Arrays) -> float:
+    """Milliseconds of the fastest of a few runs."""
+    engine.run(batch)
+    best, began = float("inf"), time.perf_counter()
+    for _ in range(_RUNS):
+        start = time.perf_counter()
+        engine.run(batch)
+        end = time.perf_counter()
+        best = min(best, end - start)
+        if end - began > _PATIENCE_S:
+            break
+    return best * 1e3
+
+
+def score(trial: EngineTrial) -> float:
+    """What the fastest engine has least of."""
+    return trial.single_ms * trial.item_ms
+
+
+def write_verdict(verdict: Verdict, file: Path) -> None:
+    """Writes it as JSON."""
+    file.write_text(json.dumps(asdict(verdict), indent=1), encoding="utf-8")
+
+
+def read_verdict(file: Path) -> Verdict | None:
+    """Reads it; None if there is none that can be read."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        trials = tuple(EngineTrial(**trial) for trial in content["trials"])
+        return Verdict(engine=content["engine"], trials=trials)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
