@@ -146,5 +146,17 @@ def model_card(model: router_pb2.Model) -> Iterator[str]:
     yield f"[bold]{escape(f'{model.name}@{model.version}')}[/] {escape(model.description)}"
     for entry in model.quality:
         yield f"  measured: {escape(entry.metric)} {entry.value:.4g}, on {escape(entry.dataset)}"
+    if model.engine:
+        chosen = ", chosen as the fastest of:" if model.engine_trials else ""
+        yield f"  engine: {escape(model.engine)}{chosen}"
+    for trial in model.engine_trials:
+        yield f"    {escape(_trial(trial))}"
     for limit in model.limits:
         yield f"  [dim]limit: {escape(limit)}[/]"
+
+
+def _trial(trial: router_pb2.EngineTrial) -> str:
+    if trial.refused:
+        return f"{trial.engine}: refused: {trial.refused}"
+    times = f"{trial.single_ms:.3g} ms alone, {trial.item_ms:.3g} ms an item of {trial.batch_size}"
+    return f"{trial.engine}: {times}, error {trial.max_error:.1g}"

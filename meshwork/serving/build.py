@@ -10,11 +10,16 @@ from typing import Any
 
 from meshwork.serving import memory
 from meshwork.serving.card import CardError, ModelDirectory
+from meshwork.serving.custom import custom_task
 from meshwork.serving.devices import physical
 from meshwork.serving.lane import AnyTask
 
-_WEIGHTS = ("*.safetensors", "*.onnx", "*.pt2", "*.pt", "*.bin")
+_WEIGHTS = ("*.safetensors", "*.onnx", "*.pt2", "*.pt", "*.ts", "*.bin")
 _WIDTHS = {"float32": 1.0, "bfloat16": 0.5, "float16": 0.5}  # beside weights stored as float32
+
+
+COMMON_TASKS = {"tensors": "meshwork.serving.tensor_task:TensorTask"}
+"""Tasks that every service has beside its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,16 +32,18 @@ class Built:
 
 
 def task_class(task: str, tasks: Mapping[str, str], directory: ModelDirectory | None) -> type[AnyTask]:
-    """The class that runs a card's `task`: one of the service's, or the operator's own `module:Class`.
+    """The class that runs a card's `task`: one of the service's, or the operator's own.
 
     Raises:
         CardError: there is no such class, or it is no task.
     """
-    target = tasks.get(task, task)
-    module, colon, name = target.partition(":")
-    where = directory.source if directory else task
-    if not colon:
+    target = tasks.get(task)
+    if target is None and ":" in task and directory is not None:
+        return custom_task(task, directory)
+    if target is None:
+        where = directory.source if directory else task
         raise CardError(f"{where}: no task {task!r}; there are: {', '.join(sorted(tasks))}")
+    module, _, name = target.partition(":")
     kind: Any = getattr(importlib.import_module(module), name)
     return kind  # type: ignore[no-any-return]
 

@@ -34,11 +34,12 @@ from meshwork.model_config import ModelConfig
 from meshwork.names import version_order
 from meshwork.router.v1 import router_pb2
 from meshwork.serving import memory, metrics
-from meshwork.serving.build import Built, build, estimate_bytes, task_class
+from meshwork.serving.build import COMMON_TASKS, Built, build, estimate_bytes, task_class
 from meshwork.serving.call import Call, CallContext
 from meshwork.serving.card import CardError, ModelCard, ModelDirectory
 from meshwork.serving.device import BatchSource, Bounds, Device
 from meshwork.serving.devices import parse_devices, physical
+from meshwork.serving.engines.report import describe_engine
 from meshwork.serving.lane import AnyTask, Lane
 from meshwork.serving.ledger import Ledger
 from meshwork.serving.load import LoadMeter
@@ -115,7 +116,7 @@ class ModelTable:
     ) -> None:
         self._service = service
         self._replica = replica
-        self._tasks = tasks
+        self._tasks = tasks = {**COMMON_TASKS, **tasks}
         self._default_device = device
         self._load = load
         self._on_change = on_change
@@ -350,6 +351,7 @@ class ModelTable:
             metrics.MEMORY.labels(physical(name), card.id).set(held[card.id])
         entry.measured_bytes = max(each.weight_bytes + each.workspace_bytes for each in built)
         entry.described.memory_bytes = sum(each.weight_bytes + each.workspace_bytes for each in built)
+        describe_engine(entry.described, built[0].task.tensors)
         return Loaded(card, self._replica, lane, tuple(workers), self._cpu)
 
     async def _take_down(self, entry: Entry, loaded: Loaded[AnyTask], cause: str) -> None:

@@ -5,7 +5,7 @@
 `hf://ORG/NAME@REVISION`       a repository on the Hugging Face hub, through huggingface_hub's cache
 a directory with `card.yaml`   a model directory
 a directory with `config.json` as Hugging Face lays it out: the architecture names the task
-a file `.onnx`, `.pt2`, `.pt`  a network of named tensors
+a file `.onnx`, `.pt2`, `.pt`, `.ts`  a network of named tensors
 ============================== ==================================================================
 
 What the operator's entry says wins over the card.
@@ -27,7 +27,7 @@ from meshwork.serving.card import CARD_FILE, CardError, ModelCard, ModelDirector
 
 STARTER = "starter://"
 TENSORS = "tensors"  # the task of networks that are served as tensors only
-_FILES = (".onnx", ".pt2", ".pt")
+_FILES = (".onnx", ".pt2", ".pt", ".ts")
 _CONFIG = "config.json"
 _UNFIT = re.compile(r"[^a-z0-9._-]+")
 
@@ -159,5 +159,7 @@ def _overridden(card: ModelCard, config: ModelConfig) -> ModelCard:
         if (value := getattr(config, name))
     }
     given["parameters"] = {**card.parameters, **config.parameters}
-    given["allow_pickle"] = (*card.allow_pickle, *config.allow_pickle)
+    # What comes from a hub cannot vouch for itself.
+    own = () if config.source.startswith(hub.SCHEME) else card.allow_pickle
+    given["allow_pickle"] = (*own, *config.allow_pickle)
     return replace(card, **given)

@@ -139,6 +139,48 @@ class Measurement(_message.Message):
 Global___Measurement: _TypeAlias = Measurement  # noqa: Y015
 
 @_typing.final
+class EngineTrial(_message.Message):
+    """What one engine gave when it was tried on a model as it was loaded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENGINE_FIELD_NUMBER: _builtins.int
+    SINGLE_MS_FIELD_NUMBER: _builtins.int
+    ITEM_MS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    MAX_ERROR_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    engine: _builtins.str
+    """The engine, for example `torch`, `onnxruntime:CPU` or `openvino:CPU`."""
+    single_ms: _builtins.float
+    """Milliseconds of one item alone."""
+    item_ms: _builtins.float
+    """Milliseconds an item, in a batch of `batch_size`."""
+    batch_size: _builtins.int
+    """Items of the larger batch that was timed."""
+    max_error: _builtins.float
+    """Largest difference from the outputs of torch in float32, divided by the largest of these or by 1."""
+    refused: _builtins.str
+    """Why the engine may not run the model; empty if it may."""
+    def __init__(
+        self,
+        *,
+        engine: _builtins.str = ...,
+        single_ms: _builtins.float = ...,
+        item_ms: _builtins.float = ...,
+        batch_size: _builtins.int = ...,
+        max_error: _builtins.float = ...,
+        refused: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "engine", b"engine", "item_ms", b"item_ms", "max_error", b"max_error", "refused", b"refused", "single_ms", b"single_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EngineTrial: _TypeAlias = EngineTrial  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
     """A model version on a replica."""
 
@@ -159,6 +201,8 @@ class Model(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    ENGINE_TRIALS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, for example `digits`."""
     version: _builtins.str
@@ -181,6 +225,8 @@ class Model(_message.Message):
     """Why it failed; empty otherwise."""
     progress: _builtins.str
     """How far its load is, in words, for example `downloading 120 of 420 MB`; empty otherwise."""
+    engine: _builtins.str
+    """Engine that runs it, for example `torch` or `openvino:CPU`; empty if its task computes by itself."""
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Methods that it answers, as rpc names, for example `Classify`."""
@@ -196,6 +242,10 @@ class Model(_message.Message):
     @_builtins.property
     def limits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it cannot do."""
+
+    @_builtins.property
+    def engine_trials(self) -> _containers.RepeatedCompositeFieldContainer[Global___EngineTrial]:
+        """What the engines gave among which this one was chosen; empty if the operator chose."""
 
     def __init__(
         self,
@@ -215,10 +265,12 @@ class Model(_message.Message):
         source: _builtins.str = ...,
         error: _builtins.str = ...,
         progress: _builtins.str = ...,
+        engine: _builtins.str = ...,
+        engine_trials: _abc.Iterable[Global___EngineTrial] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_methods", b"default_methods", "description", b"description", "device", b"device", "error", b"error", "licence", b"licence", "limits", b"limits", "memory_bytes", b"memory_bytes", "methods", b"methods", "name", b"name", "progress", b"progress", "quality", b"quality", "service", b"service", "source", b"source", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_methods", b"default_methods", "description", b"description", "device", b"device", "engine", b"engine", "engine_trials", b"engine_trials", "error", b"error", "licence", b"licence", "limits", b"limits", "memory_bytes", b"memory_bytes", "methods", b"methods", "name", b"name", "progress", b"progress", "quality", b"quality", "service", b"service", "source", b"source", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

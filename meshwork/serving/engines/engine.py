@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from meshwork.errors import InvalidArgument
 
-Arrays = Mapping[str, NDArray[Any]]
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
 
 DEFAULT_TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 """Largest `error_between` an engine's outputs and those of torch in float32, by precision."""
@@ -30,7 +31,7 @@ class TensorSpec:
         sizes = ", ".join("?" if size is None else str(size) for size in self.shape)
         return f"{self.dtype}[{sizes}]"
 
-    def fits(self, array: NDArray[Any]) -> bool:
+    def fits(self, array: Array) -> bool:
         """Whether `array` has this dtype and shape."""
         return (
             array.dtype == self.dtype
@@ -69,7 +70,7 @@ class Engine(Protocol):
     verdict: Verdict | None
     """How it was chosen, if it was chosen by measuring."""
 
-    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Arrays) -> dict[str, Array]:
         """Runs one batch; only one thread at a time may call it.
 
         Raises:

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meshwork.serving.card import CardError
-from meshwork.serving.engines.engine import Arrays, TensorSpec, Verdict, check_inputs, threads
+from meshwork.serving.engines.engine import Array, Arrays, TensorSpec, Verdict, check_inputs, threads
 
 _CPU = "CPUExecutionProvider"
 # Short name -> onnxruntime's name, and the package whose build of onnxruntime has it.
@@ -94,7 +93,7 @@ class OnnxRuntimeEngine:
         self._names = [spec.name for spec in self.outputs]
         self._bytes = sum(part.stat().st_size for part in file.parent.glob(f"{file.name}*"))
 
-    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Arrays) -> dict[str, Array]:
         """Runs one batch.
 
         Raises:

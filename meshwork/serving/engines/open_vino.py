@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meshwork.serving.card import CardError
-from meshwork.serving.engines.engine import Arrays, TensorSpec, Verdict, check_inputs, threads
+from meshwork.serving.engines.engine import Array, Arrays, TensorSpec, Verdict, check_inputs, threads
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
@@ -69,7 +68,7 @@ class OpenVinoEngine:
         self._ports = [compiled.output(spec.name) for spec in self.outputs]
         self._bytes = sum(part.stat().st_size for part in file.parent.glob(f"{file.name}*"))
 
-    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Arrays) -> dict[str, Array]:
         """Runs one batch.
 
         Raises:

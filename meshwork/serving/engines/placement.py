@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from meshwork.serving.card import CardError
+from meshwork.serving.devices import torch_device
+from meshwork.serving.engines.engine import Array
 
 
 class Placement:
@@ -35,14 +35,14 @@ class Placement:
         with torch.inference_mode():
             yield
 
-    def put(self, array: NDArray[Any]) -> torch.Tensor:
+    def put(self, array: Array) -> torch.Tensor:
         """The array on the device; on the CPU it shares the array's memory where torch can."""
         # torch can only share what may be written to and what has no negative strides.
         if not array.flags.writeable or any(step < 0 for step in array.strides):
             array = array.copy()
         return torch.from_numpy(array)
 
-    def fetch(self, tensors: Sequence[torch.Tensor]) -> list[NDArray[Any]]:
+    def fetch(self, tensors: Sequence[torch.Tensor]) -> list[Array]:
         """The tensors as arrays that belong to the caller."""
         return [tensor.numpy() for tensor in tensors]
 
@@ -69,12 +69,12 @@ class CudaPlacement(Placement):
         with torch.inference_mode(), torch.cuda.device(self.device), torch.cuda.stream(self._stream):
             yield
 
-    def put(self, array: NDArray[Any]) -> torch.Tensor:
+    def put(self, array: Array) -> torch.Tensor:
         """The array on the device; the copy is queued, not waited for."""
         # The caching host allocator keeps the pinned block until the stream has read it.
         return super().put(array).pin_memory().to(self.device, non_blocking=True)
 
-    def fetch(self, tensors: Sequence[torch.Tensor]) -> list[NDArray[Any]]:
+    def fetch(self, tensors: Sequence[torch.Tensor]) -> list[Array]:
         """The tensors as arrays, once the stream has done all that was queued."""
         hosts = [torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in tensors]
         for host, tensor in zip(hosts, tensors, strict=True):
@@ -101,14 +101,16 @@ def placement(device: str) -> Placement:
     Raises:
         CardError: this torch has no such device.
     """
-    kind = device.partition(":")[0]
-    if kind == "cpu":
-        return Placement(torch.device("cpu"))
-    if kind != "cuda":
+    try:
+        found = torch_device(device)
+    except RuntimeError as error:
+        raise CardError(f"device {device!r}: torch knows none of that name") from error
+    if found.type == "cpu":
+        return Placement(found)
+    if found.type != "cuda":
         raise CardError(f"device {device!r}: should be cpu, or cuda:N")
     if not torch.cuda.is_available():
         raise CardError(f"device {device!r}: this build of torch ({torch.__version__}) finds no CUDA device")
-    found = torch.device(device if ":" in device else "cuda:0")
     if (found.index or 0) >= torch.cuda.device_count():
         raise CardError(f"device {device!r}: there are {torch.cuda.device_count()} CUDA devices, from cuda:0")
     return CudaPlacement(found)

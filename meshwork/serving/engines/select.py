@@ -154,6 +154,13 @@ def _tolerance(directory: ModelDirectory) -> float:
     return card.tolerance or DEFAULT_TOLERANCE[card.precision]
 
 
+def _widened(module: torch.nn.Module) -> torch.nn.Module:
+    """The module in float32, which is what engines are held to, whatever it was read in."""
+    if any(str(each.dtype) in ("torch.bfloat16", "torch.float16") for each in module.parameters()):
+        module.float()
+    return module
+
+
 def _export_batch(inputs: tuple[TensorSpec, ...]) -> int:
     """A batch size that no other axis has: equal sizes are taken for one and the same."""
     taken = {size for spec in inputs for size in spec.shape}

@@ -13,11 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from meshwork.serving.card import CardError
-from meshwork.serving.engines.engine import Arrays, TensorSpec, Verdict, check_inputs, describe
+from meshwork.serving.engines.engine import Array, Arrays, TensorSpec, Verdict, check_inputs, describe
 from meshwork.serving.engines.folding import fold_batch_norms
 from meshwork.serving.engines.placement import Placement, placement
 
@@ -27,11 +26,12 @@ log = logging.getLogger(__name__)
 class NamedNetwork(nn.Module):
     """A module as positional tensors in the order of `inputs`, to a tuple in the order of `outputs`.
 
-    Floating inputs are cast to `dtype` on the way in, outputs to what their spec says on the way out.
-
     Args:
-        module: `module(**inputs)` gives a tensor, a tuple, or a mapping (a transformers output).
-        dtype: what the weights are in.
+        module: `module(**inputs)` gives a tensor, a tuple, or a mapping (a transformers output). What
+            it gives is cast to what `outputs` says.
+
+    Attributes:
+        dtype: what floating inputs are cast to; None leaves them as they come.
     """
 
     def __init__(
@@ -39,18 +39,17 @@ class NamedNetwork(nn.Module):
         module: nn.Module,
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
-        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.module = module
-        self.dtype = dtype
+        self.dtype: torch.dtype | None = None
         self._inputs = [spec.name for spec in inputs]
         self._outputs = [(spec.name, getattr(torch, spec.dtype)) for spec in outputs]
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Runs the module."""
         named = {
-            name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+            name: tensor.to(self.dtype) if self.dtype and tensor.is_floating_point() else tensor
             for name, tensor in zip(self._inputs, tensors, strict=True)
         }
         given = self.module(**named)
@@ -69,7 +68,7 @@ class NamedNetwork(nn.Module):
 
 
 class TorchEngine:
-    """A module, run by torch.
+    """A module, run by torch in float32; `at` gives it in another precision.
 
     Args:
         module: the engine's from then on: it is moved, cast and folded in place.
@@ -99,7 +98,9 @@ class TorchEngine:
         self.verdict: Verdict | None = None
         self.place = placement(device)
         self._channels_last = _prefers_channels_last(module, self.place)
-        network = NamedNetwork(module.eval().requires_grad_(False), inputs, outputs)
+        network = NamedNetwork(module, inputs, outputs).eval()
+        for parameter in network.parameters():
+            parameter.requires_grad_(False)
         try:
             self.network = self._ready(network, example)
         except CardError:
@@ -133,7 +134,7 @@ class TorchEngine:
             self.place.settle()
         return other
 
-    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Arrays) -> dict[str, Array]:
         """Runs one batch; a float image whose memory is laid out NHWC is used as it lies.
 
         Raises:
@@ -145,7 +146,7 @@ class TorchEngine:
             arrays = self.place.fetch(self.network(*tensors))
         return {spec.name: array for spec, array in zip(self.outputs, arrays, strict=True)}
 
-    def _put(self, array: NDArray[Any]) -> torch.Tensor:
+    def _put(self, array: Array) -> torch.Tensor:
         tensor = self.place.put(array)
         if self._channels_last and tensor.dim() == 4:
             return tensor.contiguous(memory_format=torch.channels_last)

@@ -104,7 +104,10 @@ def test_its_memory_is_that_of_its_weights_and_closing_gives_it_back() -> None:
     assert engine.memory_bytes() == 0
 
 
-@pytest.mark.parametrize(("device", "says"), [("tpu", "should be cpu"), ("cuda:99", "CUDA device")])
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [("abacus:0", "none of that name"), ("meta:0", "should be cpu"), ("cuda:99", "CUDA device")],
+)
 def test_a_device_that_is_not_there_is_refused(device: str, says: str) -> None:
     with pytest.raises(CardError, match=says):
         classifier(device=device)
