@@ -16,8 +16,8 @@ from meshwork.serving.custom import custom_task
 from meshwork.serving.load import LoadMeter
 from meshwork.serving.models import ModelTable
 from meshwork.serving.tensor_task import TensorTask
+from tests.unit.contexts import FakeContext
 from tests.unit.serving.echo_task import Echo
-from tests.unit.serving.test_models import NoDeadline
 
 CARD = 'name: mine\nversion: "1"\nservice: nlp\ntask: model.py:Shout\nmethods: [Say]\n'
 SHOUT = """
@@ -49,7 +49,7 @@ async def test_a_class_in_the_model_s_directory_answers(table: ModelTable, tmp_p
     await table.add(ModelConfig(source=write_model(tmp_path / "a")))
     (described,) = table.describe()
     assert described.error == ""
-    answer = await table.run(Echo, "Say", "mine", ["hello"], NoDeadline())
+    answer = await table.run(Echo, "Say", "mine", ["hello"], FakeContext())
     assert answer.outputs == ["ECHO HELLO!"]
 
 
@@ -57,7 +57,7 @@ async def test_models_with_modules_of_one_name_do_not_meet(table: ModelTable, tm
     await table.add(ModelConfig(source=write_model(tmp_path / "a")))
     await table.add(ModelConfig(source=write_model(tmp_path / "b", mark="?"), version="2"))
     for model, mark in (("mine@1", "!"), ("mine@2", "?")):
-        answer = await table.run(Echo, "Say", model, ["hello"], NoDeadline())
+        answer = await table.run(Echo, "Say", model, ["hello"], FakeContext())
         assert answer.outputs == [f"ECHO HELLO{mark}"]
 
 
@@ -116,7 +116,7 @@ async def test_every_service_serves_a_file_with_a_network_and_says_which_engine_
     assert described.engine == "torch-export"
     assert list(described.methods) == ["ModelInfer"]
     rows = [{"input": np.full((count, 3), count, np.float32)} for count in (1, 2, 3)]
-    answer = await table.run(TensorTask, "ModelInfer", "linear", rows, NoDeadline())
+    answer = await table.run(TensorTask, "ModelInfer", "linear", rows, FakeContext())
     assert answer.served_by.batch_size == 3
     for given, got in zip(rows, answer.outputs, strict=True):
         want = program.module()(torch.from_numpy(given["input"])).detach().numpy()
