@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import warnings
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from meshwork.serving.engines.engine import Arrays
 from meshwork.serving.engines.identity import installed, network_hash
 from meshwork.serving.engines.torch_eager import NamedNetwork, TorchEngine
 
+# What torch's exporter says about the rest of torch is no news of this process.
+warnings.filterwarnings("ignore", category=FutureWarning, message=".*LeafSpec")
 _LARGE_BYTES = 1_500_000_000  # a protobuf file holds 2 GB: above this, weights lie beside it
 
 

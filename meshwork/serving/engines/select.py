@@ -23,7 +23,6 @@ from meshwork.serving.engines.trial import (
     example_of,
     read_verdict,
     reason,
-    score,
     write_verdict,
 )
 
@@ -217,17 +216,9 @@ def _known(builds: Mapping[str, Build], bench: Bench, key: str) -> Engine | None
 
 def _fastest(builds: Mapping[str, Build], bench: Bench, key: str, fallback: Build) -> Engine:
     """The fastest of those that are within the tolerance; the verdict is kept."""
-    best: Engine | None = None
-    least, trials = float("inf"), []
-    for name, build in builds.items():
-        engine, trial = bench.trial(name, build)
-        trials.append(trial)
-        if engine is not None and score(trial) < least:
-            engine, best, least = best, engine, score(trial)
-        if engine is not None:
-            engine.close()
-    best = best or fallback()
-    verdict = best.verdict = Verdict(engine=best.name, trials=tuple(trials))
+    found, trials = bench.compare(builds)
+    best = found or fallback()
+    verdict = best.verdict = Verdict(engine=best.name, trials=trials)
     try:
         kept("verdicts", key, _VERDICT, lambda file: write_verdict(verdict, file))
     except OSError as error:

@@ -15,7 +15,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,8 @@ from meshwork.serving.threads import contained
 log = logging.getLogger(__name__)
 
 BATCH = 8  # items of the larger batch
-_RUNS = 5
-_PATIENCE_S = 0.5  # for the runs of one batch size, though one is always made
+_TURNS = 8
+_PATIENCE_S = 1.0  # for an engine's runs on one batch, though one is always made
 _LONGEST_REASON = 300
 
 
@@ -95,46 +95,66 @@ class Bench:
             raise
         return engine, error
 
-    def trial(self, name: str, build: Callable[[], Engine]) -> tuple[Engine | None, EngineTrial]:
-        """Builds, checks and times an engine; whatever it breaks with becomes the reason to refuse it."""
-        try:
-            engine, error = self.checked(build)
-        except Exception as failure:
+    def compare(
+        self, builds: Mapping[str, Callable[[], Engine]]
+    ) -> tuple[Engine | None, tuple[EngineTrial, ...]]:
+        """Builds, checks and times engines, and closes all but the best.
+
+        They are timed in turns, so that what else the machine does in the meantime hits all alike.
+
+        Returns:
+            The best engine, and what each gave; whatever one breaks with becomes the reason to refuse it.
+        """
+        engines: dict[str, Engine] = {}
+        trials: dict[str, EngineTrial] = {}
+
+        def refuse(name: str, failure: Exception) -> None:
             log.info("engine %s is refused", name, exc_info=failure)
-            return None, EngineTrial(engine=name, refused=reason(failure))
-        times = [_best_ms(engine, batch) for batch in self.batches]
+            trials[name] = replace(trials[name], refused=reason(failure))
+            if engine := engines.pop(name, None):
+                engine.close()
+
+        for name, build in builds.items():
+            trials[name] = EngineTrial(engine=name)
+            try:
+                engines[name], error = self.checked(build)
+            except Exception as failure:
+                refuse(name, failure)
+            else:
+                trials[name] = EngineTrial(engine=engines[name].name, max_error=error)
+        best = {name: [float("inf")] * len(self.batches) for name in engines}
+        for index, batch in enumerate(self.batches):
+            began = time.perf_counter()
+            for turn in range(_TURNS):
+                if turn and time.perf_counter() - began > _PATIENCE_S * len(engines):
+                    break
+                for name, engine in list(engines.items()):
+                    try:
+                        best[name][index] = min(best[name][index], _seconds(engine, batch))
+                    except Exception as failure:
+                        refuse(name, failure)
         size = max(len(array) for array in self.batches[-1].values())
-        return engine, EngineTrial(
-            engine=engine.name,
-            single_ms=times[0],
-            batch_size=size,
-            item_ms=times[-1] / size,
-            max_error=error,
-        )
+        for name in engines:
+            single_s, batch_s = best[name]
+            trials[name] = replace(
+                trials[name], single_ms=single_s * 1e3, item_ms=batch_s * 1e3 / size, batch_size=size
+            )
+        least = min(engines, key=lambda name: trials[name].single_ms * trials[name].item_ms, default="")
+        for name, engine in engines.items():
+            if name != least:
+                engine.close()
+        return engines.get(least), tuple(trials.values())
+
+
+def _seconds(engine: Engine, batch: Arrays) -> float:
+    start = time.perf_counter()
+    contained(engine.run, batch)
+    return time.perf_counter() - start
 
 
 def reason(failure: Exception) -> str:
     """Why an engine is refused, on one line."""
     return " ".join(str(failure).split())[:_LONGEST_REASON] or type(failure).__name__
-
-
-def _best_ms(engine: Engine, batch: Arrays) -> float:
-    """Milliseconds of the fastest of a few runs."""
-    engine.run(batch)
-    best, began = float("inf"), time.perf_counter()
-    for _ in range(_RUNS):
-        start = time.perf_counter()
-        engine.run(batch)
-        end = time.perf_counter()
-        best = min(best, end - start)
-        if end - began > _PATIENCE_S:
-            break
-    return best * 1e3
-
-
-def score(trial: EngineTrial) -> float:
-    """What the fastest engine has least of."""
-    return trial.single_ms * trial.item_ms
 
 
 def write_verdict(verdict: Verdict, file: Path) -> None:

@@ -11,8 +11,20 @@ from meshwork.serving.card import ModelCard, ModelDirectory
 DirectoryWith = Callable[..., ModelDirectory]
 
 
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache in which each network is exported once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache_of_tests(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps the user's own cache out."""
+    monkeypatch.setenv("MESHWORK_CACHE", str(shared_cache))
+
+
+@pytest.fixture
+def cache(cache_of_tests: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache that is empty."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("MESHWORK_CACHE", str(folder))

@@ -130,7 +130,9 @@ def test_bfloat16_is_held_to_float32_within_the_declared_tolerance(directory_wit
                 classifier_on(directory_with(engine=asked, precision="bfloat16", tolerance=1e-7))
 
 
-def test_auto_takes_the_fastest_and_reports_what_each_gave(directory_with: DirectoryWith) -> None:
+def test_auto_takes_the_fastest_and_reports_what_each_gave(
+    directory_with: DirectoryWith, cache: Path
+) -> None:
     engine = classifier_on(directory_with(engine="auto"))
     verdict = engine.verdict
     assert verdict is not None
