@@ -116,13 +116,13 @@ def test_a_command_that_is_not_there_is_refused() -> None:
 
 def test_a_card_says_which_engine_runs_the_model_and_what_each_gave() -> None:
     model = router_pb2.Model(name="a", version="1", engine="openvino:CPU")
-    assert "  engine: openvino:CPU" in list(model_card(model))
+    assert "  engine: openvino:CPU" in list(tables.model_card(model))
     model.engine_trials.add(engine="torch", single_ms=40.04, item_ms=30.5, batch_size=8)
     model.engine_trials.add(
         engine="openvino:CPU", single_ms=20, item_ms=9.876, batch_size=8, max_error=3.6e-7
     )
     model.engine_trials.add(engine="torch-compile", refused="no C++ compiler [x]")
-    assert list(model_card(model))[1:] == [
+    assert list(tables.model_card(model))[1:] == [
         "  engine: openvino:CPU, chosen as the fastest of:",
         "    torch: 40 ms alone, 30.5 ms an item of 8, error 0",
         "    openvino:CPU: 20 ms alone, 9.88 ms an item of 8, error 4e-07",
