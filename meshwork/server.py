@@ -38,6 +38,10 @@ from meshwork.serving.device import Bounds
 from meshwork.serving.devices import parse_devices
 from meshwork.serving.load import ORCA_TRAILER, LoadMeter
 from meshwork.serving.models import ModelTable
+from meshwork.serving.oip import repository as oip
+from meshwork.serving.oip.inference import Inference
+from meshwork.serving.oip.listener import RestListener
+from meshwork.serving.oip.service import InferenceService
 from meshwork.serving.sources import STARTER
 from meshwork.state.connect import REDIS_AWAY, connect
 from meshwork.state.drains import Drains
@@ -134,11 +138,14 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
     )
     module, _, name = spec.servicer.partition(":")
     servicer = getattr(importlib.import_module(module), name)(ServiceContext(models, redis, keys))
-    add_servicer(server, spec.full_name, servicer, _CallLoad(load))
+    watching = _CallLoad(load)
+    add_servicer(server, spec.full_name, servicer, watching)
+    inference = Inference(spec.name, spec.full_name, models)
+    add_servicer(server, oip.FULL_NAME, InferenceService(inference), watching)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection(
-        (spec.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        (spec.full_name, oip.FULL_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
     try:
         port = server.add_insecure_port(config.listen)
@@ -147,7 +154,8 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
     await _set_health(checks, spec, health_pb2.HealthCheckResponse.NOT_SERVING)
     await server.start()
 
-    replica = _replica(spec, config, port)
+    rest = _rest(spec, config, inference, watching)
+    replica = _replica(spec, config, port, rest.port if rest else None)
     lease = _Lease(LeaseBook(redis, keys), replica, models, changed, config.lease_ttl_s)
     try:
         # A lease that ends by itself is a defect: the group then ends all of the replica.
@@ -165,6 +173,8 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
                 background.append(group.create_task(follower.run(), name="wishes"))
                 lease.enter(router_pb2.REPLICA_STATE_READY)
                 await _set_health(checks, spec, health_pb2.HealthCheckResponse.SERVING)
+                if replica.http_address:
+                    log.info("REST on %s", replica.http_address)
                 log.info("ready on %s", replica.address)
                 await stop.wait()
             if loaded:
@@ -172,13 +182,15 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
                 lease.enter(router_pb2.REPLICA_STATE_DRAINING)
                 await _set_health(checks, spec, health_pb2.HealthCheckResponse.NOT_SERVING)
                 await _out_of_snapshots(Drains(redis, keys), config.replica)
-                await server.stop(config.drain_s)
+                await asyncio.gather(server.stop(config.drain_s), *((rest.stop(),) if rest else ()))
             for task in background:
                 task.cancel()
         return 0 if loaded else EXIT_NO_MODEL
     finally:
         await lease.revoke()
         await server.stop(None)
+        if rest is not None:
+            await rest.stop()
         await models.close()
         await redis.aclose()
         log.info("stopped")
@@ -220,7 +232,25 @@ async def _out_of_snapshots(drains: Drains, replica: str) -> None:
         log.warning("Redis is away, draining without the routers' word")
 
 
-def _replica(spec: ServiceSpec, config: ReplicaConfig, port: int) -> router_pb2.Replica:
+def _rest(
+    spec: ServiceSpec, config: ReplicaConfig, inference: Inference, watching: _CallLoad
+) -> RestListener | None:
+    if config.http_listen == "off":
+        return None
+    listen = config.http_listen or f"{config.listen.rpartition(':')[0]}:0"
+    try:
+        return RestListener(
+            listen,
+            config.drain_s,
+            lambda kind: kind(spec.name, inference, config.max_message_bytes, watching),
+        )
+    except OSError as error:
+        raise ConfigError(f"MESHWORK_HTTP_LISTEN: cannot listen on {listen}: {error}") from error
+
+
+def _replica(
+    spec: ServiceSpec, config: ReplicaConfig, port: int, http_port: int | None
+) -> router_pb2.Replica:
     host = config.advertise or config.listen.rpartition(":")[0]
     if host in ("0.0.0.0", "[::]"):  # noqa: S104 - compared, not bound
         host = host_name()
@@ -228,6 +258,7 @@ def _replica(spec: ServiceSpec, config: ReplicaConfig, port: int) -> router_pb2.
         name=config.replica,
         service=spec.name,
         address=f"{host}:{port}",
+        http_address=f"{host}:{http_port}" if http_port else "",
         state=router_pb2.REPLICA_STATE_STARTING,
         devices=_devices(config),
         host=host_name(),

@@ -25,6 +25,7 @@ class ReplicaConfig:
     mesh: str = "default"  # MESHWORK_MESH: meshes of different names share a Redis without meeting
     replica: str = ""  # MESHWORK_REPLICA: unique name; "" makes one up
     listen: str = "127.0.0.1:0"  # MESHWORK_LISTEN: host:port to serve on; port 0 takes a free one
+    http_listen: str = ""  # MESHWORK_HTTP_LISTEN: host:port of REST; "" for a free one beside it; or "off"
     advertise: str = ""  # MESHWORK_ADVERTISE: host at which others reach it; "" for the one it listens on
     device: str = "cpu"  # MESHWORK_DEVICE: for models that name none, for example cuda:0
     models: tuple[ModelConfig, ...] = field(default=())  # MESHWORK_MODELS: JSON list; empty for the starters
@@ -37,9 +38,13 @@ class ReplicaConfig:
     drain_s: float = 15.0  # MESHWORK_DRAIN_S: the longest that work in flight may take at the end
 
     def __post_init__(self) -> None:
-        host, _, port = self.listen.rpartition(":")
-        if not host or not port.isdecimal():
-            raise ConfigError(f"MESHWORK_LISTEN: should be host:port, not {self.listen!r}")
+        addresses = {"MESHWORK_LISTEN": self.listen}
+        if self.http_listen not in ("", "off"):
+            addresses["MESHWORK_HTTP_LISTEN"] = self.http_listen
+        for variable, address in addresses.items():
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdecimal() or int(port) > 65535:
+                raise ConfigError(f"{variable}: should be host:port, not {address!r}")
         for name, least in (("threads", 0), ("memory_bytes", 0), ("queue_items", 1), ("queue_bytes", 1)):
             if getattr(self, name) < least:
                 value = getattr(self, name)

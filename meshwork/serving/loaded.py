@@ -19,6 +19,7 @@ from meshwork.serving.call import Call
 from meshwork.serving.card import ModelCard
 from meshwork.serving.device import BatchSource, Device, Done
 from meshwork.serving.lane import AnyTask, Lane, Work
+from meshwork.serving.oip.raw_task import RawTask
 from meshwork.serving.sizes import nbytes
 from meshwork.serving.streams import StreamSource
 from meshwork.serving.threads import contained
@@ -56,6 +57,7 @@ class Loaded(Generic[K]):
     lane: Lane
     workers: tuple[Worker, ...]
     cpu: Executor
+    raw: Loaded[RawTask] | None = None  # its network as named tensors, in a queue of its own
 
     @property
     def task(self) -> K:

@@ -18,7 +18,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -44,6 +44,7 @@ from meshwork.serving.lane import AnyTask, Lane
 from meshwork.serving.ledger import Ledger
 from meshwork.serving.load import LoadMeter
 from meshwork.serving.loaded import K, Loaded, Streamed, Worker
+from meshwork.serving.oip.raw_task import RawTask
 from meshwork.serving.sources import Catalogue, default_name, open_source
 from meshwork.serving.streams import StreamSource
 from meshwork.serving.task import In, Out, StreamTask, Task
@@ -352,7 +353,23 @@ class ModelTable:
         entry.measured_bytes = max(each.weight_bytes + each.workspace_bytes for each in built)
         entry.described.memory_bytes = sum(each.weight_bytes + each.workspace_bytes for each in built)
         describe_engine(entry.described, built[0].task.tensors)
-        return Loaded(card, self._replica, lane, tuple(workers), self._cpu)
+        raw = self._as_tensors(entry, workers)
+        return Loaded(card, self._replica, lane, tuple(workers), self._cpu, raw)
+
+    def _as_tensors(self, entry: Entry, workers: Sequence[Worker]) -> Loaded[RawTask] | None:
+        """The workers' networks as named tensors, if they have that form, on the same devices."""
+        lane = Lane(entry.kind.max_batch_items)
+        own = []
+        for worker in workers:
+            engine = worker.task.tensors
+            if engine is None:
+                return None
+            task = RawTask(engine)
+            source = BatchSource(entry.card.id, task, lane, worker.device, len(workers))
+            own.append(Worker(task, worker.on, worker.device, source))
+        for worker in own:
+            worker.device.add(worker.source)
+        return Loaded(entry.card, self._replica, lane, tuple(own), self._cpu)
 
     async def _take_down(self, entry: Entry, loaded: Loaded[AnyTask], cause: str) -> None:
         """Lets the calls in flight finish, within a bound, and gives the memory back."""
@@ -364,6 +381,10 @@ class ModelTable:
             log.warning("%s is unloaded with %d calls in flight", loaded.card.id, entry.uses)
         gone = Unavailable(f"{loaded.card.id} was unloaded")
         loaded.lane.end_all(gone)
+        if loaded.raw is not None:
+            loaded.raw.lane.end_all(gone)
+            for worker in loaded.raw.workers:
+                worker.device.remove(worker.source)
         for worker in loaded.workers:
             if isinstance(worker.source, StreamSource):
                 worker.source.end_all(gone)
@@ -473,6 +494,23 @@ class ModelTable:
         entry = self._find(kind, method, model)
         loaded = entry.loaded or await self._ready(entry, Call.of(context))
         return cast(Loaded[K], loaded)
+
+    @asynccontextmanager
+    async def using(self, model: str, call: Call) -> AsyncIterator[Loaded[AnyTask]]:
+        """The model `name` or `name@version`, whatever it answers; loaded if it was not, and held.
+
+        Raises:
+            ModelNotFound: this replica has no such model.
+            FailedPrecondition: it cannot be loaded.
+        """
+        entry = self._entry(model)
+        loaded = entry.loaded or await self._ready(entry, call)
+        entry.uses += 1
+        try:
+            yield loaded
+        finally:
+            entry.uses -= 1
+            entry.last_used = time.monotonic()
 
     async def run(
         self,

@@ -7,6 +7,7 @@ are encoded once. What only Envoy reads (health checks, HTTP/2 options) gRPC cli
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any, Literal
 
 from meshwork.xds.messages import Values, encode, packed
@@ -25,6 +26,13 @@ NO_LIMIT = 1_000_000
 _ENDPOINTS, _LB_ENDPOINTS = 2, 2
 
 Balancing = Literal["weighted_round_robin", "least_request", "round_robin"]
+
+# How hosts are checked, and the options of the connections to them.
+Protocol = Literal["grpc", "http"]
+_PROTOCOLS: dict[Protocol, tuple[Values, Values]] = {
+    "grpc": ({"grpc_health_check": {}}, {"http2_protocol_options": {}}),
+    "http": ({"tcp_health_check": {}}, {"http_protocol_options": {}}),
+}
 
 # Says that a resource comes over the same stream as the one that names it.
 FROM_ADS: Values = {"ads": {}, "resource_api_version": "V3"}
@@ -70,13 +78,17 @@ def _balancing(balancing: Balancing) -> Values:
 
 
 @lru_cache(maxsize=4096)
-def cluster(name: str, balancing: Balancing = "weighted_round_robin") -> Resource:
-    """The cluster `name` of gRPC servers, whose hosts the endpoints of that name list.
+def cluster(
+    name: str, balancing: Balancing = "weighted_round_robin", protocol: Protocol = "grpc"
+) -> Resource:
+    """The cluster `name` of servers of one protocol, whose hosts the endpoints of that name list.
 
     A host that can't be reached is ejected after one failure and taken back as soon as a health
     check passes. What a server answers never ejects it: one caller's bad request or short deadline
-    must not take hosts from the others.
+    must not take hosts from the others. HTTP servers are checked by a connection to the gRPC port
+    beside theirs, so that nothing but a caller ever wakes them.
     """
+    check, options = _PROTOCOLS[protocol]
     values: dict[str, Any] = {
         "name": name,
         "type": "EDS",
@@ -90,7 +102,7 @@ def cluster(name: str, balancing: Balancing = "weighted_round_robin") -> Resourc
                 "no_traffic_interval": HEALTH_INTERVAL,
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,
-                "grpc_health_check": {},
+                **check,
             }
         ],
         "outlier_detection": {
@@ -119,7 +131,7 @@ def cluster(name: str, balancing: Balancing = "weighted_round_robin") -> Resourc
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed(
                 "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                {"explicit_http_config": {"http2_protocol_options": {}}},
+                {"explicit_http_config": options},
             )
         },
         # A host that left the endpoints gets nothing new, however healthy; its calls may finish.
@@ -129,14 +141,19 @@ def cluster(name: str, balancing: Balancing = "weighted_round_robin") -> Resourc
 
 
 @lru_cache(maxsize=65536)
-def _host(address: str) -> bytes:
-    values = {"endpoint": {"address": socket_address(address)}, "load_balancing_weight": 1}
-    return encode("envoy.config.endpoint.v3.LbEndpoint", values)
+def _host(address: str, checked: str) -> bytes:
+    endpoint: Values = {"address": socket_address(address)}
+    if checked:
+        endpoint["health_check_config"] = {"address": socket_address(checked)}
+    return encode("envoy.config.endpoint.v3.LbEndpoint", {"endpoint": endpoint, "load_balancing_weight": 1})
 
 
 @lru_cache(maxsize=4096)
-def endpoints(name: str, addresses: tuple[str, ...]) -> Resource:
+def endpoints(name: str, addresses: tuple[str, ...], checked: tuple[str, ...] = ()) -> Resource:
     """The hosts (`host:port`) of the cluster `name`.
+
+    Args:
+        checked: for each host the address that says whether it lives, where that is another.
 
     Each host is encoded once in its life and the message put together from those: of a thousand
     hosts, one that comes or goes costs one.
@@ -146,6 +163,7 @@ def endpoints(name: str, addresses: tuple[str, ...]) -> Resource:
         # gRPC clients skip a locality that has no weight, and refuse one that has no name.
         values = {"locality": {}, "load_balancing_weight": 1}
         locality = encode("envoy.config.endpoint.v3.LocalityLbEndpoints", values)
-        hosts = b"".join(nested(_LB_ENDPOINTS, _host(address)) for address in addresses)
+        pairs = zip_longest(addresses, checked, fillvalue="")
+        hosts = b"".join(nested(_LB_ENDPOINTS, _host(address, other)) for address, other in pairs)
         message += nested(_ENDPOINTS, locality + hosts)
     return Resource(name, message)

@@ -36,14 +36,17 @@ class RouteSpec:
     Attributes:
         name: for logs and error texts.
         path: the whole path, or with a `/` at its end the beginning of it.
+        below: whether paths below it match too.
         header: name of a request header that must have `value`; "" to ask for none.
         value: what the header must be; None if it must be absent.
         grpc_only: whether only gRPC requests match.
         cluster: where to send it; "" to answer `status` and `body` at once (Envoy only).
+        content_type: of `body`.
     """
 
     name: str
     path: str
+    below: bool = False
     header: str = ""
     value: str | None = None
     grpc_only: bool = False
@@ -51,10 +54,12 @@ class RouteSpec:
     retry: Retry = Retry.SAFE
     status: int = 200
     body: str = ""
+    content_type: str = "text/plain"
 
 
 def _match(spec: RouteSpec) -> Values:
-    values: Values = {"prefix" if spec.path.endswith("/") else "path": spec.path}
+    kind = "path_separated_prefix" if spec.below else "prefix" if spec.path.endswith("/") else "path"
+    values: Values = {kind: spec.path}
     if spec.header and spec.value is None:
         values["headers"] = [{"name": spec.header, "present_match": True, "invert_match": True}]
     elif spec.header:
@@ -90,6 +95,10 @@ def _route(spec: RouteSpec) -> bytes:
         }
     else:
         values["direct_response"] = {"status": spec.status, "body": {"inline_string": spec.body}}
+        header = {"key": "content-type", "value": spec.content_type}
+        values["response_headers_to_add"] = [
+            {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        ]
     return encode("envoy.config.route.v3.Route", values)
 
 

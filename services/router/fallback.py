@@ -17,7 +17,7 @@ from meshwork.names import MODEL_HEADER
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import abort
 from services.router.contract import Service
-from services.router.planner import default_models, live_versions, serving
+from services.router.model_versions import default_models, live_versions, serving
 
 RETRY_AFTER_S = 1.0
 

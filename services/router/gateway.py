@@ -13,11 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from meshwork.names import MODEL_HEADER
+from meshwork.serving.oip.repository import FULL_NAME, REST_SERVICE
 from meshwork.xds.messages import Values, encode, packed
 from meshwork.xds.resources import FROM_ADS, socket_address
 from meshwork.xds.routes import connection_manager, router_filter
 from meshwork.xds.snapshot import Resource
 from services.router.contract import MODEL_FIELD, Service
+from services.router.inference_routes import MODEL_FIELDS
 from services.router.planner import GATEWAY
 from services.router.replies import local_replies
 
@@ -57,6 +59,13 @@ function envoy_on_request(handle)
     handle:respond({[":status"] = "400", ["grpc-status"] = "3"}, words)
     return
   end
+  local encoding = headers:get("grpc-encoding")
+  if encoding and encoding ~= "identity" then
+    local words = "the gateway reads which model a request is for: send the request without compression"
+    handle:respond({[":status"] = "200", ["content-type"] = "application/grpc", ["grpc-status"] = "12",
+      ["grpc-message"] = words}, "")
+    return
+  end
   local length = tonumber(headers:get("content-length") or "0") or 0
   if length > 2 * LIMIT or (length > LIMIT * 4 / 3 + 65536 and headers:get("expect")) then
     handle:respond({[":status"] = "413"}, "")
@@ -64,19 +73,25 @@ function envoy_on_request(handle)
 end
 """
 
-# %s: header, field. The value becomes a header, so what may not stand in one is percent-encoded,
-# as meshwork.names.header_value does.
+# %s: header. A model's version may stand in a field of its own. The value becomes a header, so what may
+# not stand in one is percent-encoded, as meshwork.names.header_value does.
 _MODEL_LUA = """
-local HEADER, FIELD = "%s", "%s"
+local HEADER = "%s"
 local function encode(c) return string.format("%%%%%%02X", string.byte(c)) end
 function envoy_on_request(handle)
   local headers = handle:headers()
   local had = headers:get(HEADER) ~= nil
   if had then headers:remove(HEADER) end
   local found = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.grpc_field_extraction")
-  local value = found and found[FIELD]
-  if type(value) == "table" then value = value[1] end
-  if type(value) == "string" and value ~= "" then
+  local function field(name)
+    local value = found and found[name]
+    if type(value) == "table" then value = value[1] end
+    return type(value) == "string" and value or ""
+  end
+  local value, version = field("model") .. field("model_name") .. field("name"), ""
+  if value ~= "" then version = field("model_version") .. field("version") end
+  if version ~= "" then value = value .. "@" .. version end
+  if value ~= "" then
     headers:add(HEADER, string.sub(string.gsub(value, "[^%%w%%-%%._~@/+]", encode), 1, 256))
   elseif not had then
     return
@@ -98,7 +113,7 @@ def _lua(code: str) -> Values:
 def _transcoder(settings: GatewaySettings, services: Iterable[Service], descriptors: str) -> Values:
     values = {
         "proto_descriptor_bin": descriptors,
-        "services": [service.full_name for service in services],
+        "services": [*(service.full_name for service in services), FULL_NAME, REST_SERVICE],
         "convert_grpc_status": True,
         # What is 0 or empty is an answer too: a reader of JSON should not have to know the schema.
         "print_options": {"add_whitespace": True, "always_print_primitive_fields": True},
@@ -119,6 +134,8 @@ def _extraction(services: Iterable[Service], descriptors: str) -> Values:
         for method in service.methods.values()
         if method.takes_model
     }
+    for name, fields in MODEL_FIELDS.items():
+        methods[f"{FULL_NAME}.{name}"] = {"request_field_extractions": {field: {} for field in fields}}
     values = {"descriptor_set": {"inline_bytes": descriptors}, "extractions_by_method": methods}
     return _filter("grpc_field_extraction", "GrpcFieldExtractionConfig", values)
 
@@ -151,7 +168,7 @@ def gateway_listener(settings: GatewaySettings, services: Iterable[Service], des
                 _filter("grpc_web", "GrpcWeb"),
                 _transcoder(settings, services, text),
                 _extraction(services, text),
-                _lua(_MODEL_LUA % (MODEL_HEADER, MODEL_FIELD)),
+                _lua(_MODEL_LUA % MODEL_HEADER),
                 router_filter(),
             ],
             "http2_protocol_options": {

@@ -14,17 +14,18 @@ Leases and settings that are the same give a snapshot of the same version, in ev
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from meshwork.names import MODEL_HEADER, header_value, version_order
+from meshwork.names import MODEL_HEADER, header_value
 from meshwork.router.v1 import router_pb2
 from meshwork.xds.messages import Values
 from meshwork.xds.resources import Balancing, cluster, endpoints, split_address
 from meshwork.xds.routes import Retry, RouteSpec, api_listener, routes
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Snapshot
+from services.router import inference_routes
 from services.router.contract import Service
+from services.router.model_versions import ModelVersion, default_models, live_versions, serving
 
 ROUTER = "router"
 GATEWAY = "gateway"
@@ -35,7 +36,7 @@ _COMMON = (
     "grpc.reflection.v1alpha.ServerReflection",
 )
 _UNKNOWN_PATH = (
-    "no such path, or not by this method; the paths of the mesh begin with /v1/, "
+    "no such path, or not by this method; the paths of the mesh begin with /v1/ or /v2/, "
     "GET /v1/services lists its services"
 )
 
@@ -58,75 +59,9 @@ class PlanSettings:
     gateway: Resource | None = None
     gateway_filters: Mapping[str, Values] | None = None
 
-
-@dataclass(frozen=True, order=True, slots=True)
-class ModelVersion:
-    """A version of a model of a service."""
-
-    service: str
-    model: str
-    version: str
-
-    @property
-    def name(self) -> str:
-        """As callers name it."""
-        return f"{self.model}@{self.version}"
-
-    @property
-    def cluster(self) -> str:
-        """The cluster of the replicas that have it ready."""
-        return f"{self.service}/{self.name}"
-
-
-def serving(replicas: Iterable[router_pb2.Replica]) -> dict[ModelVersion, list[router_pb2.Replica]]:
-    """Which replicas, by name, take calls for which model version.
-
-    Those that have it ready; where none has, those that load it when they are called.
-    """
-    ready: dict[ModelVersion, list[router_pb2.Replica]] = defaultdict(list)
-    loads: dict[ModelVersion, list[router_pb2.Replica]] = defaultdict(list)
-    for replica in sorted(replicas, key=lambda replica: replica.name):
-        if replica.state != router_pb2.REPLICA_STATE_READY:
-            continue
-        for model in replica.models:
-            each = ModelVersion(replica.service, model.name, model.version)
-            if model.state == router_pb2.MODEL_STATE_READY:
-                ready[each].append(replica)
-            elif model.state == router_pb2.MODEL_STATE_UNLOADED:
-                loads[each].append(replica)
-    return dict(sorted({**loads, **ready}.items()))
-
-
-def live_versions(table: Mapping[ModelVersion, object], service: str) -> dict[str, ModelVersion]:
-    """By model of `service`, the version that callers get who name none."""
-    versions: dict[str, list[str]] = defaultdict(list)
-    for each in table:
-        if each.service == service:
-            versions[each.model].append(each.version)
-    return {
-        model: ModelVersion(service, model, max(known, key=version_order))
-        for model, known in versions.items()
-    }
-
-
-def default_models(
-    table: Mapping[ModelVersion, list[router_pb2.Replica]], service: str
-) -> dict[str, ModelVersion]:
-    """By method of `service`, what callers get who name no model: what most replicas call the default."""
-    live = live_versions(table, service)
-    votes: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for each, replicas in table.items():
-        if each != live.get(each.model) or each.service != service:
-            continue
-        for replica in replicas:
-            for model in replica.models:
-                if (model.name, model.version) == (each.model, each.version):
-                    for method in model.default_methods:
-                        votes[method][each.model] += 1
-    return {
-        method: live[min(counts, key=lambda model: (-counts[model], model))]
-        for method, counts in votes.items()
-    }
+    def balancing(self, service: str) -> Balancing:
+        """How calls are spread over the replicas of a service."""
+        return self.policies.get(service, "weighted_round_robin")
 
 
 def plan(
@@ -136,6 +71,7 @@ def plan(
     table = serving(_reachable(replicas))
     clusters = {each.cluster: tuple(replica.address for replica in at) for each, at in table.items()}
     clusters[ROUTER] = settings.routers
+    by_http = inference_routes.http_hosts(table)
     by_service = {
         service.name: list(_service_routes(service, table))
         for service in settings.services.values()
@@ -148,14 +84,22 @@ def plan(
     if settings.gateway is not None:
         listeners.append(settings.gateway)
         everything = [spec for specs in by_service.values() for spec in specs] + at_router
+        everything += inference_routes.grpc_routes(table, ROUTER)
+        everything += inference_routes.rest_routes(table, by_http)
         tables.append(routes(GATEWAY, [*everything, *_edge_routes()], settings.gateway_filters))
     return Snapshot(
         {
             CLUSTER: [
-                cluster(name, settings.policies.get(name.partition("/")[0], "weighted_round_robin"))
-                for name in clusters
+                *(cluster(name, settings.balancing(name.partition("/")[0])) for name in clusters),
+                *(
+                    cluster(inference_routes.http_cluster(each), settings.balancing(each.service), "http")
+                    for each in by_http
+                ),
             ],
-            ENDPOINTS: [endpoints(name, addresses) for name, addresses in clusters.items()],
+            ENDPOINTS: [
+                *(endpoints(name, addresses) for name, addresses in clusters.items()),
+                *(endpoints(inference_routes.http_cluster(each), *hosts) for each, hosts in by_http.items()),
+            ],
             LISTENER: listeners,
             ROUTES: tables,
         },

@@ -59,8 +59,22 @@ def _header(name: str, value: str) -> Values:
     return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
-def _json(code: int, text: str) -> Values:
-    return {"json_format": {"code": code, "message": text}, "content_type": "application/json"}
+def _is_v2() -> Values:
+    """A request of the Open Inference Protocol's REST form, whose errors have a shape of their own."""
+    path = {"name": ":path", "string_match": {"safe_regex": {"regex": "/v2([/?].*)?"}}}
+    return {"header_filter": {"header": path}}
+
+
+def _rest(filters: Values, status: int, code: int, text: str) -> list[Values]:
+    """How REST callers read a reply of `status`: the one or the other shape."""
+    return [
+        {
+            "filter": _all(filters, _is_rest(), *own),
+            "status_code": status,
+            "body_format_override": {"json_format": shape, "content_type": "application/json"},
+        }
+        for own, shape in (((_is_v2(),), {"error": text}), ((), {"code": code, "message": text}))
+    ]
 
 
 def local_replies(max_message_bytes: int) -> Values:
@@ -78,18 +92,12 @@ def local_replies(max_message_bytes: int) -> Values:
         _header(DETAILS_KEY, details),
     ]
     mappers: list[Values] = [
-        {
-            "filter": _all(too_large, _is_rest()),
-            "status_code": 413,
-            "body_format_override": _json(8, str(error)),
-        },
+        *_rest(too_large, 413, 8, str(error)),
         {"filter": too_large, "body": {"inline_string": str(error)}, "headers_to_add": for_grpc},
     ]
     for status, code in _CODES.items():
         words = _UNREACHABLE if status == 503 else _WORDS
-        mappers.append(
-            {"filter": _all(_status_is(status), _is_rest()), "body_format_override": _json(code, words)}
-        )
+        mappers += _rest(_status_is(status), status, code, words)
     unreachable = {"text_format_source": {"inline_string": _UNREACHABLE}}
     mappers.append({"filter": _status_is(503), "body_format_override": unreachable})
     return {"mappers": mappers}

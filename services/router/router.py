@@ -15,6 +15,8 @@ from redis.asyncio import Redis
 
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import add_servicer
+from meshwork.serving.oip.repository import FULL_NAME as INFERENCE_SERVICE
+from meshwork.serving.oip.repository import REST_SERVICE
 from meshwork.state.connect import REDIS_AWAY
 from meshwork.state.desired import Desired
 from meshwork.state.drains import Drains
@@ -27,7 +29,9 @@ from services.router.admin import AdminService
 from services.router.config import RouterConfig
 from services.router.fallback import Fallback
 from services.router.gateway import GatewaySettings, cors, gateway_listener
-from services.router.planner import PlanSettings, plan, serving
+from services.router.inference_service import MeshInference
+from services.router.model_versions import serving
+from services.router.planner import PlanSettings, plan
 from services.router.registry import Registry
 from services.router.service import RouterService
 
@@ -86,8 +90,11 @@ class Router:
         add_servicer(server, ROUTER_SERVICE, servicer)
         admin = AdminService(self._redis, self._keys, domains, lambda: self._registry.replicas.values())
         add_servicer(server, ADMIN_SERVICE, admin)
+        inference = MeshInference(lambda: self._registry.replicas, admin)
+        add_servicer(server, INFERENCE_SERVICE, inference)
+        add_servicer(server, REST_SERVICE, inference)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = [service.full_name for service in self._services.values()]
+        names = [INFERENCE_SERVICE, *(service.full_name for service in self._services.values())]
         reflection.enable_server_reflection(
             (*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server, pool=_descriptors()
         )

@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmeshwork/router/v1/router.proto\x12\x12meshwork.router.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"=\n\x0bMeasurement\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\"y\n\x0b\x45ngineTrial\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x11\n\tsingle_ms\x18\x02 \x01(\x01\x12\x0f\n\x07item_ms\x18\x03 \x01(\x01\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\x12\x11\n\tmax_error\x18\x05 \x01(\x01\x12\x0f\n\x07refused\x18\x06 \x01(\t\"\x97\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07service\x18\x03 \x01(\t\x12\x0f\n\x07methods\x18\x04 \x03(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_methods\x18\x05 \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12-\n\x05state\x18\x07 \x01(\x0e\x32\x1e.meshwork.router.v1.ModelState\x12\x14\n\x0cmemory_bytes\x18\x08 \x01(\x03\x12\x0f\n\x07licence\x18\t \x01(\t\x12\x30\n\x07quality\x18\n \x03(\x0b\x32\x1f.meshwork.router.v1.Measurement\x12\x13\n\x0b\x64\x65scription\x18\x0b \x01(\t\x12\x0e\n\x06limits\x18\x0c \x03(\t\x12\x0e\n\x06source\x18\r \x01(\t\x12\r\n\x05\x65rror\x18\x0e \x01(\t\x12\x10\n\x08progress\x18\x0f \x01(\t\x12\x0e\n\x06\x65ngine\x18\x10 \x01(\t\x12\x36\n\rengine_trials\x18\x11 \x03(\x0b\x32\x1f.meshwork.router.v1.EngineTrial\"\x82\x02\n\x07Replica\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12/\n\x05state\x18\x04 \x01(\x0e\x32 .meshwork.router.v1.ReplicaState\x12)\n\x06models\x18\x05 \x03(\x0b\x32\x19.meshwork.router.v1.Model\x12\x0f\n\x07\x64\x65vices\x18\x06 \x03(\t\x12\x0c\n\x04host\x18\x07 \x01(\t\x12\x0b\n\x03pid\x18\x08 \x01(\x05\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07release\x18\n \x01(\t\"k\n\x07Service\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eready_replicas\x18\x02 \x01(\x05\x12\x10\n\x08replicas\x18\x03 \x01(\x05\x12\x18\n\x10\x64\x65sired_replicas\x18\x04 \x01(\x05\x12\x0e\n\x06models\x18\x05 \x03(\t\"H\n\x13ListServicesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"^\n\x14ListServicesResponse\x12-\n\x08services\x18\x01 \x03(\x0b\x32\x1b.meshwork.router.v1.Service\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"_\n\x13ListReplicasRequest\x12\x15\n\x07service\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"^\n\x14ListReplicasResponse\x12-\n\x08replicas\x18\x01 \x03(\x0b\x32\x1b.meshwork.router.v1.Replica\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"]\n\x11ListModelsRequest\x12\x15\n\x07service\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"I\n\x0bServedModel\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.meshwork.router.v1.Model\x12\x10\n\x08replicas\x18\x02 \x03(\t\"^\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.meshwork.router.v1.ServedModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x0cWatchRequest\x12\x15\n\x07service\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\"k\n\rWatchResponse\x12,\n\x04type\x18\x01 \x01(\x0e\x32\x1e.meshwork.router.v1.ChangeType\x12,\n\x07replica\x18\x02 \x01(\x0b\x32\x1b.meshwork.router.v1.Replica*~\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16REPLICA_STATE_STARTING\x10\x01\x12\x17\n\x13REPLICA_STATE_READY\x10\x02\x12\x1a\n\x16REPLICA_STATE_DRAINING\x10\x03*\x8b\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x04*s\n\nChangeType\x12\x1b\n\x17\x43HANGE_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43HANGE_TYPE_ADDED\x10\x01\x12\x18\n\x14\x43HANGE_TYPE_MODIFIED\x10\x02\x12\x17\n\x13\x43HANGE_TYPE_REMOVED\x10\x03\x32\xea\x03\n\rRouterService\x12z\n\x0cListServices\x12\'.meshwork.router.v1.ListServicesRequest\x1a(.meshwork.router.v1.ListServicesResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/services\x12z\n\x0cListReplicas\x12\'.meshwork.router.v1.ListReplicasRequest\x1a(.meshwork.router.v1.ListReplicasResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/replicas\x12r\n\nListModels\x12%.meshwork.router.v1.ListModelsRequest\x1a&.meshwork.router.v1.ListModelsResponse\"\x15\x90\x02\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12m\n\x05Watch\x12 .meshwork.router.v1.WatchRequest\x1a!.meshwork.router.v1.WatchResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/replicas:watch0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmeshwork/router/v1/router.proto\x12\x12meshwork.router.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"=\n\x0bMeasurement\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\"y\n\x0b\x45ngineTrial\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x11\n\tsingle_ms\x18\x02 \x01(\x01\x12\x0f\n\x07item_ms\x18\x03 \x01(\x01\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\x12\x11\n\tmax_error\x18\x05 \x01(\x01\x12\x0f\n\x07refused\x18\x06 \x01(\t\"\x97\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07service\x18\x03 \x01(\t\x12\x0f\n\x07methods\x18\x04 \x03(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_methods\x18\x05 \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12-\n\x05state\x18\x07 \x01(\x0e\x32\x1e.meshwork.router.v1.ModelState\x12\x14\n\x0cmemory_bytes\x18\x08 \x01(\x03\x12\x0f\n\x07licence\x18\t \x01(\t\x12\x30\n\x07quality\x18\n \x03(\x0b\x32\x1f.meshwork.router.v1.Measurement\x12\x13\n\x0b\x64\x65scription\x18\x0b \x01(\t\x12\x0e\n\x06limits\x18\x0c \x03(\t\x12\x0e\n\x06source\x18\r \x01(\t\x12\r\n\x05\x65rror\x18\x0e \x01(\t\x12\x10\n\x08progress\x18\x0f \x01(\t\x12\x0e\n\x06\x65ngine\x18\x10 \x01(\t\x12\x36\n\rengine_trials\x18\x11 \x03(\x0b\x32\x1f.meshwork.router.v1.EngineTrial\"\x98\x02\n\x07Replica\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12/\n\x05state\x18\x04 \x01(\x0e\x32 .meshwork.router.v1.ReplicaState\x12)\n\x06models\x18\x05 \x03(\x0b\x32\x19.meshwork.router.v1.Model\x12\x0f\n\x07\x64\x65vices\x18\x06 \x03(\t\x12\x0c\n\x04host\x18\x07 \x01(\t\x12\x0b\n\x03pid\x18\x08 \x01(\x05\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07release\x18\n \x01(\t\x12\x14\n\x0chttp_address\x18\x0b \x01(\t\"k\n\x07Service\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eready_replicas\x18\x02 \x01(\x05\x12\x10\n\x08replicas\x18\x03 \x01(\x05\x12\x18\n\x10\x64\x65sired_replicas\x18\x04 \x01(\x05\x12\x0e\n\x06models\x18\x05 \x03(\t\"H\n\x13ListServicesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"^\n\x14ListServicesResponse\x12-\n\x08services\x18\x01 \x03(\x0b\x32\x1b.meshwork.router.v1.Service\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"_\n\x13ListReplicasRequest\x12\x15\n\x07service\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"^\n\x14ListReplicasResponse\x12-\n\x08replicas\x18\x01 \x03(\x0b\x32\x1b.meshwork.router.v1.Replica\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"]\n\x11ListModelsRequest\x12\x15\n\x07service\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"I\n\x0bServedModel\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.meshwork.router.v1.Model\x12\x10\n\x08replicas\x18\x02 \x03(\t\"^\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.meshwork.router.v1.ServedModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x0cWatchRequest\x12\x15\n\x07service\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\"k\n\rWatchResponse\x12,\n\x04type\x18\x01 \x01(\x0e\x32\x1e.meshwork.router.v1.ChangeType\x12,\n\x07replica\x18\x02 \x01(\x0b\x32\x1b.meshwork.router.v1.Replica*~\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16REPLICA_STATE_STARTING\x10\x01\x12\x17\n\x13REPLICA_STATE_READY\x10\x02\x12\x1a\n\x16REPLICA_STATE_DRAINING\x10\x03*\x8b\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x04*s\n\nChangeType\x12\x1b\n\x17\x43HANGE_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43HANGE_TYPE_ADDED\x10\x01\x12\x18\n\x14\x43HANGE_TYPE_MODIFIED\x10\x02\x12\x17\n\x13\x43HANGE_TYPE_REMOVED\x10\x03\x32\xea\x03\n\rRouterService\x12z\n\x0cListServices\x12\'.meshwork.router.v1.ListServicesRequest\x1a(.meshwork.router.v1.ListServicesResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/services\x12z\n\x0cListReplicas\x12\'.meshwork.router.v1.ListReplicasRequest\x1a(.meshwork.router.v1.ListReplicasResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/replicas\x12r\n\nListModels\x12%.meshwork.router.v1.ListModelsRequest\x1a&.meshwork.router.v1.ListModelsResponse\"\x15\x90\x02\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12m\n\x05Watch\x12 .meshwork.router.v1.WatchRequest\x1a!.meshwork.router.v1.WatchResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/replicas:watch0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,12 +60,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTERSERVICE'].methods_by_name['ListModels']._serialized_options = b'\220\002\001\202\323\344\223\002\014\022\n/v1/models'
   _globals['_ROUTERSERVICE'].methods_by_name['Watch']._loaded_options = None
   _globals['_ROUTERSERVICE'].methods_by_name['Watch']._serialized_options = b'\220\002\001\202\323\344\223\002\024\022\022/v1/replicas:watch'
-  _globals['_REPLICASTATE']._serialized_start=1894
-  _globals['_REPLICASTATE']._serialized_end=2020
-  _globals['_MODELSTATE']._serialized_start=2023
-  _globals['_MODELSTATE']._serialized_end=2162
-  _globals['_CHANGETYPE']._serialized_start=2164
-  _globals['_CHANGETYPE']._serialized_end=2279
+  _globals['_REPLICASTATE']._serialized_start=1916
+  _globals['_REPLICASTATE']._serialized_end=2042
+  _globals['_MODELSTATE']._serialized_start=2045
+  _globals['_MODELSTATE']._serialized_end=2184
+  _globals['_CHANGETYPE']._serialized_start=2186
+  _globals['_CHANGETYPE']._serialized_end=2301
   _globals['_MEASUREMENT']._serialized_start=151
   _globals['_MEASUREMENT']._serialized_end=212
   _globals['_ENGINETRIAL']._serialized_start=214
@@ -73,27 +73,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL']._serialized_start=338
   _globals['_MODEL']._serialized_end=745
   _globals['_REPLICA']._serialized_start=748
-  _globals['_REPLICA']._serialized_end=1006
-  _globals['_SERVICE']._serialized_start=1008
-  _globals['_SERVICE']._serialized_end=1115
-  _globals['_LISTSERVICESREQUEST']._serialized_start=1117
-  _globals['_LISTSERVICESREQUEST']._serialized_end=1189
-  _globals['_LISTSERVICESRESPONSE']._serialized_start=1191
-  _globals['_LISTSERVICESRESPONSE']._serialized_end=1285
-  _globals['_LISTREPLICASREQUEST']._serialized_start=1287
-  _globals['_LISTREPLICASREQUEST']._serialized_end=1382
-  _globals['_LISTREPLICASRESPONSE']._serialized_start=1384
-  _globals['_LISTREPLICASRESPONSE']._serialized_end=1478
-  _globals['_LISTMODELSREQUEST']._serialized_start=1480
-  _globals['_LISTMODELSREQUEST']._serialized_end=1573
-  _globals['_SERVEDMODEL']._serialized_start=1575
-  _globals['_SERVEDMODEL']._serialized_end=1648
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1650
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1744
-  _globals['_WATCHREQUEST']._serialized_start=1746
-  _globals['_WATCHREQUEST']._serialized_end=1783
-  _globals['_WATCHRESPONSE']._serialized_start=1785
-  _globals['_WATCHRESPONSE']._serialized_end=1892
-  _globals['_ROUTERSERVICE']._serialized_start=2282
-  _globals['_ROUTERSERVICE']._serialized_end=2772
+  _globals['_REPLICA']._serialized_end=1028
+  _globals['_SERVICE']._serialized_start=1030
+  _globals['_SERVICE']._serialized_end=1137
+  _globals['_LISTSERVICESREQUEST']._serialized_start=1139
+  _globals['_LISTSERVICESREQUEST']._serialized_end=1211
+  _globals['_LISTSERVICESRESPONSE']._serialized_start=1213
+  _globals['_LISTSERVICESRESPONSE']._serialized_end=1307
+  _globals['_LISTREPLICASREQUEST']._serialized_start=1309
+  _globals['_LISTREPLICASREQUEST']._serialized_end=1404
+  _globals['_LISTREPLICASRESPONSE']._serialized_start=1406
+  _globals['_LISTREPLICASRESPONSE']._serialized_end=1500
+  _globals['_LISTMODELSREQUEST']._serialized_start=1502
+  _globals['_LISTMODELSREQUEST']._serialized_end=1595
+  _globals['_SERVEDMODEL']._serialized_start=1597
+  _globals['_SERVEDMODEL']._serialized_end=1670
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1672
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1766
+  _globals['_WATCHREQUEST']._serialized_start=1768
+  _globals['_WATCHREQUEST']._serialized_end=1805
+  _globals['_WATCHRESPONSE']._serialized_start=1807
+  _globals['_WATCHRESPONSE']._serialized_end=1914
+  _globals['_ROUTERSERVICE']._serialized_start=2304
+  _globals['_ROUTERSERVICE']._serialized_end=2794
 # @@protoc_insertion_point(module_scope)

@@ -292,6 +292,7 @@ class Replica(_message.Message):
     PID_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
+    HTTP_ADDRESS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Identifier, unique in the mesh, for example `vision-4f7a`."""
     service: _builtins.str
@@ -306,6 +307,8 @@ class Replica(_message.Message):
     """Process id on that host."""
     release: _builtins.str
     """Version of Meshwork that it runs."""
+    http_address: _builtins.str
+    """`host:port` of its HTTP server, for the REST form of the Open Inference Protocol; empty without one."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
         """The models it serves."""
@@ -331,10 +334,11 @@ class Replica(_message.Message):
         pid: _builtins.int = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         release: _builtins.str = ...,
+        http_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "devices", b"devices", "host", b"host", "models", b"models", "name", b"name", "pid", b"pid", "release", b"release", "service", b"service", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "devices", b"devices", "host", b"host", "http_address", b"http_address", "models", b"models", "name", b"name", "pid", b"pid", "release", b"release", "service", b"service", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol (KServe V2, Triton): a replica's models as named tensors, in gRPC and REST."""

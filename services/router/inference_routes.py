@@ -1,0 +1,99 @@
+"""Where calls of the Open Inference Protocol go: to the service that has the model, by its name.
+
+::
+
+    MODEL, MODEL and its version                 ->  the first service, by name, that has it
+    SERVICE/MODEL, SERVICE/MODEL and its version ->  that service's
+    gRPC: by the request's model and version; REST: /v2/models/MODEL[/versions/VERSION]/...
+    what names no model, or one that there is not ->  the router itself, or an answer at once
+
+REST goes to the replicas' HTTP listeners, which are clusters of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+
+from meshwork.names import MODEL_HEADER, header_value
+from meshwork.router.v1 import router_pb2
+from meshwork.serving.oip.repository import FULL_NAME, REST_SERVICE
+from meshwork.xds.routes import Retry, RouteSpec
+from services.router.model_versions import ModelVersion, live_versions
+
+# Which fields of a request name the model and its version, by method.
+MODEL_FIELDS = {
+    **dict.fromkeys(("ModelInfer", "ModelStreamInfer"), ("model_name", "model_version")),
+    **dict.fromkeys(("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics"), ("name", "version")),
+}
+
+Table = Mapping[ModelVersion, list[router_pb2.Replica]]
+_JSON = "application/json"
+_MOST_LISTED = 50
+
+
+def named(table: Table) -> dict[str, ModelVersion]:
+    """The models by each of their names: `MODEL`, `MODEL@VERSION`, and both behind `SERVICE/`."""
+    found: dict[str, ModelVersion] = {}
+    for service in dict.fromkeys(each.service for each in table):
+        own = {each.name: each for each in table if each.service == service}
+        for name, each in (live_versions(table, service) | own).items():
+            found.setdefault(name, each)
+            found[f"{service}/{name}"] = each
+    return found
+
+
+def http_cluster(each: ModelVersion) -> str:
+    """The cluster of the HTTP listeners of the replicas that have it ready."""
+    return f"http/{each.cluster}"
+
+
+def http_hosts(table: Table) -> dict[ModelVersion, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The HTTP addresses of the replicas that serve REST, and their gRPC addresses, by model version."""
+    hosts = {each: [replica for replica in at if replica.http_address] for each, at in table.items()}
+    return {
+        each: (tuple(replica.http_address for replica in at), tuple(replica.address for replica in at))
+        for each, at in hosts.items()
+        if at
+    }
+
+
+def grpc_routes(table: Table, router: str) -> Iterator[RouteSpec]:
+    """Routes of the gRPC form; what no replica is for goes to the cluster `router`."""
+    for method in ("RepositoryModelLoad", "RepositoryModelUnload"):
+        yield RouteSpec(name=router, path=f"/{FULL_NAME}/{method}", cluster=router, retry=Retry.UNSENT)
+    for path, retry in ((f"/{FULL_NAME}/ModelStreamInfer", Retry.UNSENT), (f"/{FULL_NAME}/", Retry.SAFE)):
+        for name, each in sorted(named(table).items()):
+            yield RouteSpec(
+                name=each.service,
+                path=path,
+                header=MODEL_HEADER,
+                value=header_value(name),
+                cluster=each.cluster,
+                retry=retry,
+            )
+    for service in (FULL_NAME, REST_SERVICE):
+        yield RouteSpec(name=router, path=f"/{service}/", cluster=router)
+
+
+def rest_routes(table: Table, by_http: Container[ModelVersion]) -> Iterator[RouteSpec]:
+    """Routes of the REST form to the models in `by_http`.
+
+    The index and the server's metadata need none: they are transcoded to gRPC before.
+    """
+    by_name = {name: each for name, each in named(table).items() if each in by_http}
+    # A path that says more comes first: `vision/digits` before a model `vision`, versions before none.
+    for name, each in sorted(by_name.items(), key=lambda entry: (-len(_path(entry[0])), entry[0])):
+        yield RouteSpec(name=each.service, path=_path(name), below=True, cluster=http_cluster(each))
+    yield RouteSpec(name="health", path="/v2/health/live", body='{"live":true}', content_type=_JSON)
+    ready = RouteSpec(name="health", path="/v2/health/ready", body='{"ready":true}', content_type=_JSON)
+    unready = RouteSpec(name="health", path="/v2/health/ready", status=503, body="no model is ready")
+    yield ready if table else unready
+    models = [name for name in sorted(by_name) if "/" not in name and "@" not in name]
+    shown = ", ".join(models[:_MOST_LISTED]) + (", ..." if len(models) > _MOST_LISTED else "")
+    missing = f"no model of that name and version serves REST; there are: {shown or 'none'}"
+    yield RouteSpec(name="unknown model", path="/v2/models/", status=404, body=missing)
+
+
+def _path(name: str) -> str:
+    model, _, version = name.partition("@")
+    return f"/v2/models/{model}/versions/{version}" if version else f"/v2/models/{model}"

@@ -1,0 +1,90 @@
+"""Replicas of small tensor models behind a gateway, and what Triton's clients say of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.interop import environment
+from tests.mesh.gateway.conftest import Mesh, until
+
+CHECKS = Path(__file__).with_name("triton_checks.py")
+MODELS = {
+    "nlp": [("mirror", "1"), ("line", "1"), ("line", "2"), ("words", "1")],
+    "vision": [("line", "3"), ("mirror", "1")],  # of the same names: nlp comes first
+}
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a client finds the protocol."""
+
+    grpc: str
+    http: str
+
+
+def cards(folder: Path, service: str) -> str:
+    """The models of a service, as MESHWORK_MODELS takes them."""
+    sources = []
+    for name, version in MODELS[service]:
+        path = folder / f"{service}-{name}-{version}"
+        path.mkdir()
+        path.joinpath("card.yaml").write_text(
+            f'name: {name}\nversion: "{version}"\nservice: {service}\ntask: {name}\n'
+            f"methods: [{'Embed' if service == 'nlp' else 'Classify'}]\n"
+        )
+        sources.append({"source": str(path)})
+    return json.dumps(sources)
+
+
+@pytest.fixture(scope="session")
+def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
+    """The replica of nlp by itself, and the gateway to it and to one of vision."""
+    folder = tmp_path_factory.mktemp("interop")
+    mesh = Mesh(folder, max_message_bytes=MAX_MESSAGE_BYTES)
+    try:
+        for service in MODELS:
+            mesh.environment |= {"MESHWORK_MODELS": cards(folder, service), "MESHWORK_REPLICA": service}
+            mesh.start(service, "-m", "tests.interop.tensor_service", service)
+        mesh.start_router()
+
+        def said(words: str) -> str:
+            until(lambda: words in mesh.log("nlp"), f"nlp says {words!r}")
+            found = re.search(rf"{words} (\S+)", mesh.log("nlp"))
+            assert found
+            return found[1]
+
+        until(lambda: mesh.http("GET", "/v2/models/line")[0] == 200, "the gateway has line")
+        until(lambda: mesh.http("GET", "/v2/models/vision/mirror")[0] == 200, "the gateway has vision")
+        yield {
+            "replica": Target(said("ready on"), said("REST on")),
+            "gateway": Target(mesh.gateway, mesh.gateway),
+        }
+    finally:
+        mesh.stop()
+
+
+@pytest.fixture(scope="session")
+def outcomes(targets: dict[str, Target]) -> Callable[[str], dict[str, str]]:
+    """By target, how each of Triton's checks ended: "" for well."""
+    python = environment.python()
+    known: dict[str, dict[str, str]] = {}
+
+    def of(name: str) -> dict[str, str]:
+        if name not in known:
+            target = targets[name]
+            done = subprocess.run(
+                [python, CHECKS, target.grpc, target.http], capture_output=True, text=True, timeout=120
+            )
+            known[name] = dict(json.loads(line) for line in done.stdout.splitlines())
+            assert done.returncode == 0, done.stderr
+        return known[name]
+
+    return of
