@@ -59,13 +59,6 @@ function envoy_on_request(handle)
     handle:respond({[":status"] = "400", ["grpc-status"] = "3"}, words)
     return
   end
-  local encoding = headers:get("grpc-encoding")
-  if encoding and encoding ~= "identity" then
-    local words = "the gateway reads which model a request is for: send the request without compression"
-    handle:respond({[":status"] = "200", ["content-type"] = "application/grpc", ["grpc-status"] = "12",
-      ["grpc-message"] = words}, "")
-    return
-  end
   local length = tonumber(headers:get("content-length") or "0") or 0
   if length > 2 * LIMIT or (length > LIMIT * 4 / 3 + 65536 and headers:get("expect")) then
     handle:respond({[":status"] = "413"}, "")

@@ -15,6 +15,8 @@ from meshwork.xds.messages import Values, packed
 _CODES = {400: 3, 404: 5, 408: 4, 429: 8, 500: 13, 503: 14, 504: 4}
 _WORDS = "%LOCAL_REPLY_BODY%"
 _UNREACHABLE = "no replica of %ROUTE_NAME% can be reached right now, try again: %LOCAL_REPLY_BODY%"
+# The filter that reads a message's `model` reads none that is compressed.
+_COMPRESSED = "the gateway reads which model a request is for; send the request without compression"
 
 
 def _status_is(code: int) -> Values:
@@ -91,7 +93,14 @@ def local_replies(max_message_bytes: int) -> Values:
         _header("grpc-message", str(error)),
         _header(DETAILS_KEY, details),
     ]
+    plain = {"string_match": {"exact": "identity"}, "invert_match": True}
+    compressed = {"header_filter": {"header": {"name": "grpc-encoding", **plain}}}
     mappers: list[Values] = [
+        {
+            "filter": _all(compressed, _details_hold("INVALID_ARGUMENT{")),
+            "body": {"inline_string": _COMPRESSED},
+            "headers_to_add": [_header("grpc-status", "12"), _header("grpc-message", _COMPRESSED)],
+        },
         *_rest(too_large, 413, 8, str(error)),
         {"filter": too_large, "body": {"inline_string": str(error)}, "headers_to_add": for_grpc},
     ]
