@@ -142,8 +142,9 @@ class RestService:
     async def _model_ready(self, request: web.Request) -> web.Response:
         model = self._model(request)
         ready = self._inference.model_ready(model)
-        name, _, version = model.partition("@")
-        return _json({"name": name, "version": version, "ready": ready}, 200 if ready else 404)
+        if not ready:
+            return _json({"error": f"{model} is not ready", "ready": False}, 404)
+        return _json({"name": model.partition("@")[0], "ready": True})
 
     async def _metadata(self, request: web.Request) -> web.Response:
         return _json(await self._inference.metadata(self._model(request), _call(request)))
