@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from meshwork.errors import InvalidArgument
 from meshwork.serving.card import CardError, ModelDirectory
+from meshwork.serving.engines.engine import Engine, TensorSpec
+from meshwork.serving.engines.select import engine_for
 from services.vision.networks.digit_cnn import SIDE, DigitCnn, blank
 from services.vision.tasks.classify import ImageClassifier, ImageInput, Scored
 from services.vision.tasks.image import decode
@@ -31,12 +33,24 @@ class Drawing:
     top_k: int
 
 
+class _Probabilities(nn.Module):
+    """Probabilities where `DigitCnn` gives logits."""
+
+    def __init__(self, network: DigitCnn) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, ink: Tensor) -> Tensor:
+        """float32 [batch, 32, 32] to [batch, 10]."""
+        logits: Tensor = self.network(ink)
+        return logits.softmax(-1)
+
+
 class Digits(ImageClassifier[Drawing, NDArray[np.float32]]):
     """`DigitCnn` on the drawing that `normalised_ink` finds; the unit of cost is the image."""
 
-    def __init__(self, network: DigitCnn, device: str) -> None:
-        self._network = network.to(device).eval()
-        self._device = device
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     @classmethod
     def load(cls, directory: ModelDirectory, device: str) -> Self:
@@ -51,7 +65,16 @@ class Digits(ImageClassifier[Drawing, NDArray[np.float32]]):
             network.load_state_dict(load_file(file), assign=True)
         except (SafetensorError, RuntimeError) as error:
             raise CardError(f"{file}: does not fit the digit network: {error}") from error
-        return cls(network, device)
+        ink = TensorSpec("ink", "float32", (None, SIDE, SIDE))
+        engine = engine_for(
+            _Probabilities(network),
+            directory=directory,
+            device=device,
+            inputs=(ink,),
+            outputs=(TensorSpec("probabilities", "float32", (None, len(LABELS))),),
+            example={ink.name: np.zeros((2, SIDE, SIDE), np.float32)},
+        )
+        return cls(engine)
 
     def warm_up(self) -> None:
         """Runs batches of one and of several."""
@@ -74,14 +97,24 @@ class Digits(ImageClassifier[Drawing, NDArray[np.float32]]):
                 field=request.field,
             ) from error
 
-    @torch.inference_mode()
     def forward(self, batch: Sequence[Drawing]) -> Sequence[NDArray[np.float32]]:
         """Probabilities of the ten digits for each drawing: float32 [10] each."""
-        ink = torch.from_numpy(np.stack([drawing.ink for drawing in batch])).to(self._device)
-        probabilities: NDArray[np.float32] = self._network(ink).softmax(-1).cpu().numpy()
-        return list(probabilities)
+        return list(self._engine.run({"ink": np.stack([drawing.ink for drawing in batch])})["probabilities"])
 
     def postprocess(self, prepared: Drawing, raw: NDArray[np.float32]) -> list[Scored]:
         """The likeliest digits."""
         order = np.argsort(-raw, kind="stable")[: prepared.top_k]
         return [Scored(LABELS[index], float(raw[index])) for index in order]
+
+    @property
+    def tensors(self) -> Engine:
+        """`ink`, as `normalised_ink` makes it, to `probabilities`."""
+        return self._engine
+
+    def memory_bytes(self) -> int:
+        """Bytes of the weights."""
+        return self._engine.memory_bytes()
+
+    def close(self) -> None:
+        """Closes the engine."""
+        self._engine.close()
