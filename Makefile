@@ -21,6 +21,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 $(VENV)/.ready-dev: $(VENV)/.ready
 	@echo "installing what tests and checks need"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m tests.interop.environment
 	@touch $@
 
 up: $(VENV)/.ready ## Install, and run the whole mesh in this terminal

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.interop import environment
 from tests.mesh.conftest import ROOT, Mesh
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -74,3 +75,15 @@ def test_the_python_of_the_readme_runs(mesh: Mesh, folder: Path) -> None:
     assert seven == "7"
     assert "gare" in french
     assert error.startswith("NOT_FOUND MODEL_NOT_FOUND minilm@1")
+
+
+def test_the_tensor_client_of_the_readme_runs(mesh: Mesh) -> None:
+    (script,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+    done = subprocess.run(
+        [environment.python(), "-c", script.replace("127.0.0.1:8080", mesh.address)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.strip("[]\n").split()) == 10
