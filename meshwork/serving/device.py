@@ -214,6 +214,7 @@ class Device:
             if source in self._used_s:
                 self._used_s[source] += elapsed_s
             job.settle(result, begun, elapsed_s)
+            del job, result  # while nothing comes, they would hold a batch, and a model that is unloaded
 
     def _next(self, now: float) -> Source | None:
         dues = [(source, source.first_due(now)) for source in self._used_s]
