@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import pytest
+
+from meshwork.router.v1 import router_pb2
+from meshwork.xds.messages import Values, decode
+from meshwork.xds.resources import socket_address
+from meshwork.xds.routes import Retry
+from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, ROUTES, Resource, Snapshot
+from services.router import contract
+from services.router.inference_routes import grpc_routes, http_hosts, named, rest_routes
+from services.router.model_versions import serving
+from services.router.planner import GATEWAY, PlanSettings, plan
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+
+def replica(
+    name: str, service: str, *models: str, http: bool = True, state: int = router_pb2.MODEL_STATE_READY
+) -> router_pb2.Replica:
+    made = router_pb2.Replica(
+        name=name,
+        service=service,
+        address=f"10.0.0.{len(name)}:1",
+        http_address=f"10.0.0.{len(name)}:2" if http else "",
+        state=router_pb2.REPLICA_STATE_READY,
+    )
+    for model in models:
+        named, _, version = model.partition("@")
+        made.models.add(name=named, version=version, state=state)  # type: ignore[arg-type]
+    return made
+
+
+def by_grpc(replicas: list[router_pb2.Replica], model: str, path: str = INFER) -> str:
+    """The cluster of a call."""
+    for spec in grpc_routes(serving(replicas), "router"):
+        if path == spec.path or (spec.path.endswith("/") and path.startswith(spec.path)):
+            if spec.header and spec.value != model:
+                continue
+            return spec.cluster
+    return "none"
+
+
+def by_rest(replicas: list[router_pb2.Replica], path: str) -> str | int:
+    """The cluster of a request, or the status it is answered with at once."""
+    table = serving(replicas)
+    for spec in rest_routes(table, http_hosts(table)):
+        below = spec.below and path.startswith(f"{spec.path}/")
+        if path == spec.path or below or (spec.path.endswith("/") and path.startswith(spec.path)):
+            return spec.cluster or spec.status
+    return "none"
+
+
+TWO = [replica("a", "nlp", "m@9", "m@10", "n@1"), replica("bb", "vision", "m@11", "p@1")]
+
+
+@pytest.mark.parametrize(
+    ("model", "cluster"),
+    [
+        ("m", "nlp/m@10"),
+        ("m@9", "nlp/m@9"),
+        ("m@11", "vision/m@11"),
+        ("vision/m", "vision/m@11"),
+        ("vision/m@11", "vision/m@11"),
+        ("nlp/m@9", "nlp/m@9"),
+        ("p", "vision/p@1"),
+        ("nlp/p", "router"),
+        ("zebra", "router"),
+        ("", "router"),
+    ],
+)
+def test_a_model_is_found_in_the_first_service_or_in_the_one_that_is_said(model: str, cluster: str) -> None:
+    assert by_grpc(TWO, model) == cluster
+
+
+@pytest.mark.parametrize(
+    ("path", "goes"),
+    [
+        ("m", "http/nlp/m@10"),
+        ("m/infer", "http/nlp/m@10"),
+        ("m/versions/9/infer", "http/nlp/m@9"),
+        ("m/versions/11", "http/vision/m@11"),
+        ("vision/m/ready", "http/vision/m@11"),
+        ("vision/m/versions/11/infer", "http/vision/m@11"),
+        ("mm/infer", 404),
+        ("zebra", 404),
+    ],
+)
+def test_rest_paths_lead_where_names_do(path: str, goes: str | int) -> None:
+    assert by_rest(TWO, f"/v2/models/{path}") == goes
+
+
+def test_a_model_that_is_named_like_a_service_does_not_hide_its_models() -> None:
+    replicas = [*TWO, replica("ccc", "speech", "vision@1")]
+    assert by_rest(replicas, "/v2/models/vision/m/infer") == "http/vision/m@11"
+    assert by_rest(replicas, "/v2/models/vision/infer") == "http/speech/vision@1"
+
+
+def test_replicas_without_http_get_no_rest() -> None:
+    replicas = [replica("a", "nlp", "m@1", http=False)]
+    assert by_grpc(replicas, "m") == "nlp/m@1"
+    assert by_rest(replicas, "/v2/models/m") == 404
+
+
+def test_the_mesh_is_ready_in_rest_once_a_model_is() -> None:
+    assert by_rest([], "/v2/health/ready") == 503
+    assert by_rest([], "/v2/health/live") == 200
+    assert by_rest(TWO, "/v2/health/ready") == 200
+
+
+def test_a_model_that_loads_when_called_has_routes() -> None:
+    replicas = [replica("a", "nlp", "m@1", state=router_pb2.MODEL_STATE_UNLOADED)]
+    assert by_grpc(replicas, "m") == "nlp/m@1"
+    assert by_rest(replicas, "/v2/models/m/infer") == "http/nlp/m@1"
+
+
+def test_streams_and_loads_are_not_begun_twice() -> None:
+    retries = {spec.path.rpartition("/")[2]: spec.retry for spec in grpc_routes(serving(TWO), "router")}
+    assert retries["ModelStreamInfer"] is retries["RepositoryModelLoad"] is Retry.UNSENT
+    assert all(
+        spec.retry is Retry.SAFE
+        for spec in grpc_routes(serving(TWO), "router")
+        if spec.path == "/inference.GRPCInferenceService/" and spec.header
+    )
+
+
+def test_the_models_that_there_are_stand_in_the_404_and_are_bounded() -> None:
+    many = [replica("a", "nlp", *(f"m{number:03}@1" for number in range(300)))]
+    table = serving(many)
+    (missing,) = (spec for spec in rest_routes(table, http_hosts(table)) if spec.status == 404)
+    assert "m000, m001" in missing.body
+    assert len(missing.body) < 4096  # Envoy takes no longer one
+
+
+def test_names_are_the_same_whatever_order_replicas_come_in() -> None:
+    assert named(serving(TWO)) == named(serving(reversed(TWO)))
+
+
+def test_http_clusters_are_checked_on_the_grpc_port_and_speak_http_1() -> None:
+    settings = PlanSettings(
+        services=contract.services(), routers=("127.0.0.1:9000",), gateway=Resource("gateway", b"")
+    )
+    snapshot: Snapshot = plan(TWO, settings)
+    cluster: Values = decode(
+        "envoy.config.cluster.v3.Cluster", snapshot.resources(CLUSTER)["http/nlp/n@1"].body
+    )
+    assert "tcp_health_check" in cluster["health_checks"][0]
+    assignment = decode(
+        "envoy.config.endpoint.v3.ClusterLoadAssignment", snapshot.resources(ENDPOINTS)["http/nlp/n@1"].body
+    )
+    (host,) = assignment["endpoints"][0]["lb_endpoints"]
+    assert host["endpoint"]["address"] == socket_address("10.0.0.1:2")
+    assert host["endpoint"]["health_check_config"]["address"] == socket_address("10.0.0.1:1")
+    assert GATEWAY in snapshot.resources(ROUTES)
