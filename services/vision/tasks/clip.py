@@ -22,7 +22,7 @@ from meshwork.serving.engines.select import engine_for
 from meshwork.serving.pretrained import load_pretrained, load_processor
 from services.vision.networks.towers import ImageTower, TextTower, weights
 from services.vision.tasks.embed import LABEL, Embedded, ImageEmbedder, ImageToEmbed, TextToEmbed, ZeroShot
-from services.vision.tasks.pixels import Pictured, Preprocessor, stacked
+from services.vision.tasks.pixels import Pictured, Preprocessor, image_engine, stacked
 
 PHRASE = "This is a photo of {label}."
 _TEXTS = "texts"  # the group of all texts
@@ -75,7 +75,9 @@ class Clip(ImageEmbedder[Pictured | Tokens, NDArray[np.float32]]):
         tokenizer = getattr(reader, "backend_tokenizer", None)
         if tokenizer is None:
             raise CardError(f"{directory.source}: has no tokenizer.json; save it with a current transformers")
-        network: Any = load_pretrained("AutoModelForZeroShotImageClassification", directory, device)
+        network: Any = load_pretrained(
+            "AutoModelForZeroShotImageClassification", directory, "cpu", precision="float32"
+        )
         config = network.config
         if config.model_type != "clip":  # its relatives read texts in other ways
             raise CardError(f"{directory.source}: is of kind {config.model_type!r}, not 'clip'")
@@ -170,21 +172,14 @@ def _padded(texts: Sequence[Tokens]) -> NDArray[np.int64]:
 
 
 def _towers(network: Any, directory: ModelDirectory, device: str, preprocessor: Preprocessor) -> Towers:
-    scale = math.exp(float(network.logit_scale))
+    scale = math.exp(network.logit_scale.detach().item())
     image, text = ImageTower(network), TextTower(network)
     vision = network.config.vision_config
     patches = (vision.image_size // vision.patch_size) ** 2 + 1
     image_cost = patches * weights(image) / weights(text)
     vectors = (TensorSpec(name="vectors", dtype="float32", shape=(None, network.config.projection_dim)),)
     return Towers(
-        image=engine_for(
-            image,
-            directory=directory,
-            device=device,
-            inputs=preprocessor.inputs,
-            outputs=vectors,
-            example=stacked([preprocessor.example()], preprocessor.inputs),
-        ),
+        image=image_engine(image, preprocessor, vectors, directory=directory, device=device),
         text=engine_for(
             text,
             directory=directory,

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meshwork.serving.card import ModelDirectory
 from meshwork.serving.engines.engine import Engine, TensorSpec
-from meshwork.serving.engines.select import engine_for
 from meshwork.serving.pretrained import load_pretrained
 from services.vision.tasks.classify import ImageClassifier, ImageInput, Scored
-from services.vision.tasks.pixels import Pictured, Preprocessor, stacked
+from services.vision.tasks.pixels import Pictured, Preprocessor, image_engine, stacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +49,13 @@ class ImageClassification(ImageClassifier[Asked, NDArray[np.float32]]):
             CardError: one is missing, or does not fit.
         """
         preprocessor = Preprocessor.load(directory)
-        network = load_pretrained("AutoModelForImageClassification", directory, device)
+        network: Any = load_pretrained(
+            "AutoModelForImageClassification", directory, "cpu", precision="float32"
+        )
         config = network.config
         count = config.num_labels
-        engine = engine_for(
-            network,
-            directory=directory,
-            device=device,
-            inputs=preprocessor.inputs,
-            outputs=(TensorSpec(name="logits", dtype="float32", shape=(None, count)),),
-            example=stacked([preprocessor.example()], preprocessor.inputs),
-        )
+        logits = TensorSpec(name="logits", dtype="float32", shape=(None, count))
+        engine = image_engine(network, preprocessor, (logits,), directory=directory, device=device)
         labels = tuple(config.id2label.get(index, f"LABEL_{index}") for index in range(count))
         many = config.problem_type == "multi_label_classification" or count == 1
         return cls(engine, preprocessor, labels, many=many)

@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 
 from meshwork.serving.card import CardError, ModelDirectory
 from meshwork.serving.engines.engine import Engine, TensorSpec
-from meshwork.serving.engines.select import engine_for
 from meshwork.serving.pretrained import load_pretrained
 from services.vision.tasks.detect import Detected, DetectInput, Found, ObjectDetector
-from services.vision.tasks.pixels import Pictured, Preprocessor, stacked
+from services.vision.tasks.pixels import Pictured, Preprocessor, image_engine, stacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +68,13 @@ class ObjectDetection(ObjectDetector[Sought, Boxes]):
         if not hasattr(preprocessor.processor, "post_process_object_detection"):
             name = type(preprocessor.processor).__name__
             raise CardError(f"{directory.source}: its image processor, {name}, cannot read boxes")
-        network = load_pretrained("AutoModelForObjectDetection", directory, device)
+        network: Any = load_pretrained("AutoModelForObjectDetection", directory, "cpu", precision="float32")
         config = network.config
-        engine = engine_for(
-            network,
-            directory=directory,
-            device=device,
-            inputs=preprocessor.inputs,
-            outputs=(
-                TensorSpec(name="logits", dtype="float32", shape=(None, None, None)),
-                TensorSpec(name="pred_boxes", dtype="float32", shape=(None, None, 4)),
-            ),
-            example=stacked([preprocessor.example()], preprocessor.inputs),
+        outputs = (
+            TensorSpec(name="logits", dtype="float32", shape=(None, None, None)),
+            TensorSpec(name="pred_boxes", dtype="float32", shape=(None, None, 4)),
         )
+        engine = image_engine(network, preprocessor, outputs, directory=directory, device=device)
         return cls(engine, preprocessor, config)
 
     def warm_up(self) -> None:

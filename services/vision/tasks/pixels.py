@@ -17,14 +17,15 @@ from PIL import Image
 
 from meshwork.errors import InvalidArgument
 from meshwork.serving.card import CardError, ModelDirectory
-from meshwork.serving.engines.engine import TensorSpec
+from meshwork.serving.engines.engine import Engine, TensorSpec
+from meshwork.serving.engines.select import engine_for
 from meshwork.serving.pretrained import load_processor
 from services.vision.tasks.image import decode, decode_resized
 from services.vision.tasks.plan import Array, Plan
 
 log = logging.getLogger(__name__)
 
-_PROBES = ((64, 48), (48, 64), (56, 56), (500, 120), (30, 400))  # width, height
+_PROBES = ((64, 48), (48, 64), (56, 56), (400, 120), (90, 250))  # width, height
 _THINNEST = 100  # longer by shorter side of what an unknown processor is given
 _TOLERANCE = 1e-5  # of a normalised value; both compute in float32
 
@@ -131,6 +132,29 @@ class Preprocessor:
         if "pixel_mask" in made:
             arrays["pixel_mask"] = np.asarray(made["pixel_mask"][0], np.int64)
         return arrays
+
+
+def image_engine(
+    network: Any,
+    preprocessor: Preprocessor,
+    outputs: tuple[TensorSpec, ...],
+    *,
+    directory: ModelDirectory,
+    device: str,
+) -> Engine:
+    """The engine of a network that takes what `preprocessor` makes.
+
+    Raises:
+        CardError: as `engine_for`.
+    """
+    return engine_for(
+        network,
+        directory=directory,
+        device=device,
+        inputs=preprocessor.inputs,
+        outputs=outputs,
+        example=stacked([preprocessor.example()], preprocessor.inputs),
+    )
 
 
 def stacked(batch: Sequence[Pictured], inputs: Sequence[TensorSpec]) -> dict[str, Array]:

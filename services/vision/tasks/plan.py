@@ -85,7 +85,7 @@ class Plan:
         width, height = resized.size
         # A row at a time: numpy is slow on an innermost axis of three.
         rows = np.asarray(resized).reshape(height, width * 3)
-        out = np.multiply(rows, np.tile(self.scale, width), dtype=np.float32)
+        out: Array = np.multiply(rows, np.tile(self.scale, width), dtype=np.float32)
         out += np.tile(self.bias, width)
         return out.reshape(height, width, 3).transpose(2, 0, 1)
 

@@ -16,6 +16,7 @@ from tests.unit.services.vision.checkpoints import encoded
 
 SIZES = [(75, 50), (50, 75), (64, 64), (31, 33), (400, 30), (1, 1)]
 SIDE = {"shortest_edge": 48}
+EDGES = {"shortest_edge": 60, "longest_edge": 90}
 
 # (processor, settings, whether a plan stands for it)
 PROCESSORS: list[tuple[str, dict[str, Any], bool]] = [
@@ -29,13 +30,13 @@ PROCESSORS: list[tuple[str, dict[str, Any], bool]] = [
     ("CLIP", {"size": SIDE, "crop_size": {"height": 48, "width": 48}}, True),
     ("CLIP", {"size": SIDE, "crop_size": {"height": 61, "width": 40}}, True),  # partly beside the image
     ("Bit", {"size": SIDE, "do_center_crop": False}, True),
-    ("Detr", {"size": {"shortest_edge": 60, "longest_edge": 90}}, True),
+    ("Detr", {"size": EDGES}, True),
     ("RTDetr", {"size": {"height": 64, "width": 96}}, True),
     ("RTDetr", {"size": {"max_height": 50, "max_width": 60}, "do_normalize": True}, True),
-    ("Detr", {"size": {"shortest_edge": 60, "longest_edge": 90}, "pad_size": {"height": 96, "width": 96}}, False),
-    ("Yolos", {"size": {"shortest_edge": 60, "longest_edge": 90}}, False),
+    ("Detr", {"size": EDGES, "pad_size": {"height": 96, "width": 96}}, False),
+    ("Yolos", {"size": EDGES}, False),
     ("EfficientNet", {"size": {"height": 40, "width": 40}}, False),
-]  # fmt: skip
+]
 
 
 def processor(name: str, settings: dict[str, Any]) -> Any:
@@ -72,7 +73,7 @@ def test_an_image_is_prepared_as_the_processor_prepares_it(
 def test_what_a_network_takes_is_told_before_it_takes_it() -> None:
     square = Preprocessor(processor("ViT", {}))
     assert [spec.shape for spec in square.inputs] == [(None, 3, 224, 224)]
-    any_size = Preprocessor(processor("Detr", {"size": {"shortest_edge": 60, "longest_edge": 90}}))
+    any_size = Preprocessor(processor("Detr", {"size": EDGES}))
     assert [spec.shape for spec in any_size.inputs] == [(None, 3, None, None)]
     padded = Preprocessor(processor("Detr", {"pad_size": {"height": 1333, "width": 1333}}))
     assert [spec.name for spec in padded.inputs] == ["pixel_values", "pixel_mask"]
