@@ -46,6 +46,17 @@ def media(kind: type[M], value: Media | M | None) -> M | None:
         raise InvalidArgument(f"cannot read {path}: {error.strerror}", field=f"{name}.content") from error
 
 
+def many_media(kind: type[M], values: Media | M | Sequence[Media | M]) -> list[M]:
+    """Each of `values` as the message `kind`; a lone one as a list of one.
+
+    Raises:
+        InvalidArgument: one is a path that cannot be read.
+    """
+    lone = isinstance(values, bytes | str | os.PathLike | kind)
+    entries = [values] if lone else cast(Sequence[Media | M], values)
+    return [made for entry in entries if (made := media(kind, cast(Media, entry))) is not None]
+
+
 def new_request_id() -> str:
     """A name that no other request has."""
     return str(uuid.uuid4())

@@ -185,6 +185,9 @@ class Writer:
         if field.label == Field.LABEL_REPEATED:
             if field.type == Field.TYPE_STRING:
                 return "str | Sequence[str]", "()", f"calls.texts({name})"
+            if field.type == Field.TYPE_MESSAGE and short in MEDIA:
+                one = f"calls.Media | pb.{short}"
+                return f"{one} | Sequence[{one}]", "()", f"calls.many_media(pb.{short}, {name})"
             inner = f"pb.{short}" if field.type == Field.TYPE_MESSAGE else SCALARS[field.type][0]
             return f"Sequence[{inner}]", "()", name
         if field.type == Field.TYPE_MESSAGE and short in MEDIA:

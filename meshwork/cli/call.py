@@ -20,7 +20,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from google.protobuf.message import Message
 
 from meshwork import client
-from meshwork.calls import media
+from meshwork.calls import many_media, media
 from meshwork.cli import render
 from meshwork.cli.console import address_option, as_data, gateway_address, print_json, reports_errors
 from meshwork.contract import SERVICES, descriptor
@@ -87,7 +87,7 @@ class _Field:
         field, name = self.field, self.field.name
         message = field.message_type
         if message is not None and _is_media(message):
-            yield self._parameter(name, f"{name.upper()}_FILE", str, many=False)
+            yield self._parameter(name, f"{name.upper()}_FILE", str, many=field.is_repeated)
             for extra in message.fields:
                 if extra.containing_oneof is None:
                     yield self._option(extra)
@@ -123,8 +123,10 @@ class _Field:
     def _option(self, field: FieldDescriptor, *, name: str = "", required: bool = False) -> click.Option:
         name = name or field.name
         flag = "--" + ALIASES.get(name, name).replace("_", "-")
+        # One that is given several times reads better in the singular: --label cat --label dog.
+        flags = [flag.removesuffix("s"), flag] if field.is_repeated else [flag]
         return click.Option(
-            [flag, name],
+            [*dict.fromkeys(flags), name],
             help=_comments().get(field.full_name, ""),
             required=required,
             multiple=field.is_repeated,
@@ -139,6 +141,8 @@ class _Field:
             return _scalar(field, given[field.name])
         kind = message_factory.GetMessageClass(message)
         if _is_media(message):
+            if field.is_repeated:
+                return many_media(kind, [_read(entry) for entry in given[field.name]])
             if given[field.name] is None:
                 return None
             made = media(kind, _read(given[field.name]))

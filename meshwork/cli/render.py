@@ -15,6 +15,7 @@ from rich.table import Table
 from meshwork.cli.console import err, out
 
 _SHOWN_NUMBERS = 6  # of a vector; --json prints all
+_BOX = ["left", "top", "right", "bottom"]
 
 
 def save(answer: Any, field: str, path: Path | None) -> None:
@@ -47,8 +48,11 @@ def show(answer: Message | list[Message]) -> None:
             text = _text(field, value)
             if text:
                 out.print(f"[bold]{field.name.replace('_', ' ')}[/]  {escape(text)}")
+    tables = sum(field.message_type is not None and bool(entries) for field, entries in lists)
     for field, entries in lists:
         if field.message_type is not None and entries:
+            if tables > 1:
+                out.print(f"[bold]{field.name.replace('_', ' ')}[/]")
             _table(entries)
         elif entries:
             out.print(f"[bold]{field.name.replace('_', ' ')}[/]  {escape(', '.join(map(str, entries)))}")
@@ -95,6 +99,8 @@ def _one(field: FieldDescriptor, value: Any) -> str:
         return f"{len(value)} bytes" if value else ""
     if field.message_type is None:
         return str(value)
+    if [inner.name for inner in field.message_type.fields] == _BOX:
+        return f"{value.left:.6g}, {value.top:.6g} to {value.right:.6g}, {value.bottom:.6g}"
     name = field.message_type.full_name
     if name == "google.protobuf.Duration":
         return f"{value.ToTimedelta() / datetime.timedelta(seconds=1):.2f} s"

@@ -43,6 +43,18 @@ def texts(
     return [text(f"{field}[{index}]", value, longest=longest) for index, value in enumerate(values)]
 
 
+def labels(field: str, values: Sequence[str], *, most: int, longest: int) -> list[str]:
+    """From 2 to `most` texts that differ."""
+    checked = texts(field, values, fewest=2, most=most, longest=longest)
+    first: dict[str, int] = {}
+    for index, label in enumerate(checked):
+        if first.setdefault(label, index) != index:
+            raise InvalidArgument(
+                f"is the same as {field}[{first[label]}]; {field} should differ", field=f"{field}[{index}]"
+            )
+    return checked
+
+
 def media(field: str, source: str | None, content: bytes, uri: str) -> bytes:
     """The bytes of a `oneof source {content, uri}`; `source` is what WhichOneof says."""
     if source is None:

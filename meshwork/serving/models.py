@@ -436,10 +436,21 @@ class ModelTable:
             raise ModelNotFound.among(model, self._service, list(self._entries))
         return max(named, key=lambda each: version_order(each.card.version))
 
+    def _first(self, kind: type[AnyTask], method: str) -> Entry | None:
+        """The first model of a kind that answers a method, those marked default before the others."""
+        for entry in sorted(self._entries.values(), key=lambda entry: not entry.config.default):
+            failed = entry.described.state == router_pb2.MODEL_STATE_FAILED
+            if not failed and issubclass(entry.kind, kind) and method in entry.described.methods:
+                return entry
+        return None
+
     def _find(self, kind: type[AnyTask], method: str, model: str) -> Entry:
         if not model:
             default = self._defaults.get(method)
             if default is None or not issubclass(default.kind, kind):
+                # The method has forms that want different kinds of model; the first that fits answers.
+                default = self._first(kind, method)
+            if default is None:
                 raise FailedPrecondition(f"service {self._service} has no model that answers {method}")
             return default
         entry = self._entry(model)

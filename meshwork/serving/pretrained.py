@@ -19,12 +19,13 @@ _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 def load_pretrained(
-    auto_class: str, directory: ModelDirectory, device: str, **options: Any
+    auto_class: str, directory: ModelDirectory, device: str, *, precision: str = "", **options: Any
 ) -> torch.nn.Module:
-    """The network on `device`, in the card's precision, ready to answer.
+    """The network on `device`, ready to answer.
 
     Args:
         auto_class: name of a class of transformers, for example `AutoModelForImageClassification`.
+        precision: of the weights, the card's by default; `float32` for `engine_for`, which casts.
         options: more arguments of its `from_pretrained`.
 
     Raises:
@@ -44,7 +45,7 @@ def load_pretrained(
         auto_class,
         directory,
         use_safetensors=safe or not pickled,
-        dtype=getattr(torch, directory.card.precision),
+        dtype=getattr(torch, precision or directory.card.precision),
         **options,
     )
     return network.to(torch_device(device)).eval()  # type: ignore[no-any-return]

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from meshwork.errors import (
 )
 from meshwork.names import MODEL_HEADER
 from meshwork.recommendation.v1 import recommendation_pb2
+from meshwork.vision.v1 import vision_pb2
 from tests.unit.recording_server import Recorder
 
 
@@ -128,6 +130,20 @@ async def test_the_asyncio_client_does_as_the_other(recorder: Recorder) -> None:
     assert [call.method for call in recorder.calls] == ["Embed", "Embed", "Embed", "Watch"]
     assert recorder.calls[0].metadata[MODEL_HEADER] == "m"
     assert 0 < (recorder.calls[2].remaining_s or 0) <= 9.5
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "several"])
+def test_images_may_be_one_or_several_in_any_form(recorder: Recorder, tmp_path: Path, many: bool) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(b"abc")
+    uri = "data:image/png;base64,eA=="
+    given: list[Any] = [b"abc", str(file), file, uri, vision_pb2.Image(content=b"abc")]
+    wanted = [vision_pb2.Image(uri=uri) if each is uri else vision_pb2.Image(content=b"abc") for each in given]
+    with meshwork.connect(recorder.address) as mesh:
+        for entry in [given] if many else given:
+            mesh.vision.embed_image(images=entry, texts="a cat")
+    assert [image for call in recorder.calls for image in call.request.images] == wanted
+    assert list(recorder.calls[0].request.texts) == ["a cat"]
 
 
 async def test_media_that_cannot_be_read_costs_no_call(recorder: Recorder) -> None:

@@ -28,7 +28,7 @@ from meshwork.type.v1 import classification_pb2 as meshwork_dot_type_dot_v1_dot_
 from meshwork.type.v1 import served_by_pb2 as meshwork_dot_type_dot_v1_dot_served__by__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmeshwork/vision/v1/vision.proto\x12\x12meshwork.vision.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a%meshwork/type/v1/classification.proto\x1a meshwork/type/v1/served_by.proto\"3\n\x05Image\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\r\n\x03uri\x18\x02 \x01(\tH\x00\x42\x08\n\x06source\"k\n\x0f\x43lassifyRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12.\n\x05image\x18\x02 \x01(\x0b\x32\x19.meshwork.vision.v1.ImageB\x04\xe2\x41\x01\x02\x12\x13\n\x05top_k\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\"|\n\x10\x43lassifyResponse\x12\x39\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32 .meshwork.type.v1.Classification\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy2\x89\x01\n\rVisionService\x12x\n\x08\x43lassify\x12#.meshwork.vision.v1.ClassifyRequest\x1a$.meshwork.vision.v1.ClassifyResponse\"!\x90\x02\x01\x82\xd3\xe4\x93\x02\x18\"\x13/v1/vision:classify:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmeshwork/vision/v1/vision.proto\x12\x12meshwork.vision.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a%meshwork/type/v1/classification.proto\x1a meshwork/type/v1/served_by.proto\"3\n\x05Image\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\r\n\x03uri\x18\x02 \x01(\tH\x00\x42\x08\n\x06source\"\x81\x01\n\x0f\x43lassifyRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12.\n\x05image\x18\x02 \x01(\x0b\x32\x19.meshwork.vision.v1.ImageB\x04\xe2\x41\x01\x02\x12\x13\n\x05top_k\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06labels\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\"|\n\x10\x43lassifyResponse\x12\x39\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32 .meshwork.type.v1.Classification\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"\x88\x01\n\rDetectRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12.\n\x05image\x18\x02 \x01(\x0b\x32\x19.meshwork.vision.v1.ImageB\x04\xe2\x41\x01\x02\x12\x17\n\tmin_score\x18\x03 \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0bmax_results\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\"?\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\x02\x12\x0b\n\x03top\x18\x02 \x01(\x02\x12\r\n\x05right\x18\x03 \x01(\x02\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x02\"\x86\x01\n\tDetection\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12*\n\tpixel_box\x18\x03 \x01(\x0b\x32\x17.meshwork.vision.v1.Box\x12/\n\x0enormalized_box\x18\x04 \x01(\x0b\x32\x17.meshwork.vision.v1.Box\"\x9d\x01\n\x0e\x44\x65tectResponse\x12\x31\n\ndetections\x18\x01 \x03(\x0b\x32\x1d.meshwork.vision.v1.Detection\x12\x13\n\x0bimage_width\x18\x02 \x01(\x05\x12\x14\n\x0cimage_height\x18\x03 \x01(\x05\x12-\n\tserved_by\x18\x04 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"n\n\x11\x45mbedImageRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12/\n\x06images\x18\x02 \x03(\x0b\x32\x19.meshwork.vision.v1.ImageB\x04\xe2\x41\x01\x01\x12\x13\n\x05texts\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\".\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x11\n\ttruncated\x18\x02 \x01(\x08\"\xb4\x01\n\x12\x45mbedImageResponse\x12\x37\n\x10image_embeddings\x18\x01 \x03(\x0b\x32\x1d.meshwork.vision.v1.Embedding\x12\x36\n\x0ftext_embeddings\x18\x02 \x03(\x0b\x32\x1d.meshwork.vision.v1.Embedding\x12-\n\tserved_by\x18\x03 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy2\xfe\x02\n\rVisionService\x12x\n\x08\x43lassify\x12#.meshwork.vision.v1.ClassifyRequest\x1a$.meshwork.vision.v1.ClassifyResponse\"!\x90\x02\x01\x82\xd3\xe4\x93\x02\x18\"\x13/v1/vision:classify:\x01*\x12p\n\x06\x44\x65tect\x12!.meshwork.vision.v1.DetectRequest\x1a\".meshwork.vision.v1.DetectResponse\"\x1f\x90\x02\x01\x82\xd3\xe4\x93\x02\x16\"\x11/v1/vision:detect:\x01*\x12\x80\x01\n\nEmbedImage\x12%.meshwork.vision.v1.EmbedImageRequest\x1a&.meshwork.vision.v1.EmbedImageResponse\"#\x90\x02\x01\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/vision:embedImage:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,14 +41,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLASSIFYREQUEST'].fields_by_name['image']._serialized_options = b'\342A\001\002'
   _globals['_CLASSIFYREQUEST'].fields_by_name['top_k']._loaded_options = None
   _globals['_CLASSIFYREQUEST'].fields_by_name['top_k']._serialized_options = b'\342A\001\001'
+  _globals['_CLASSIFYREQUEST'].fields_by_name['labels']._loaded_options = None
+  _globals['_CLASSIFYREQUEST'].fields_by_name['labels']._serialized_options = b'\342A\001\001'
+  _globals['_DETECTREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_DETECTREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\001'
+  _globals['_DETECTREQUEST'].fields_by_name['image']._loaded_options = None
+  _globals['_DETECTREQUEST'].fields_by_name['image']._serialized_options = b'\342A\001\002'
+  _globals['_DETECTREQUEST'].fields_by_name['min_score']._loaded_options = None
+  _globals['_DETECTREQUEST'].fields_by_name['min_score']._serialized_options = b'\342A\001\001'
+  _globals['_DETECTREQUEST'].fields_by_name['max_results']._loaded_options = None
+  _globals['_DETECTREQUEST'].fields_by_name['max_results']._serialized_options = b'\342A\001\001'
+  _globals['_EMBEDIMAGEREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_EMBEDIMAGEREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\001'
+  _globals['_EMBEDIMAGEREQUEST'].fields_by_name['images']._loaded_options = None
+  _globals['_EMBEDIMAGEREQUEST'].fields_by_name['images']._serialized_options = b'\342A\001\001'
+  _globals['_EMBEDIMAGEREQUEST'].fields_by_name['texts']._loaded_options = None
+  _globals['_EMBEDIMAGEREQUEST'].fields_by_name['texts']._serialized_options = b'\342A\001\001'
   _globals['_VISIONSERVICE'].methods_by_name['Classify']._loaded_options = None
   _globals['_VISIONSERVICE'].methods_by_name['Classify']._serialized_options = b'\220\002\001\202\323\344\223\002\030\"\023/v1/vision:classify:\001*'
+  _globals['_VISIONSERVICE'].methods_by_name['Detect']._loaded_options = None
+  _globals['_VISIONSERVICE'].methods_by_name['Detect']._serialized_options = b'\220\002\001\202\323\344\223\002\026\"\021/v1/vision:detect:\001*'
+  _globals['_VISIONSERVICE'].methods_by_name['EmbedImage']._loaded_options = None
+  _globals['_VISIONSERVICE'].methods_by_name['EmbedImage']._serialized_options = b'\220\002\001\202\323\344\223\002\032\"\025/v1/vision:embedImage:\001*'
   _globals['_IMAGE']._serialized_start=191
   _globals['_IMAGE']._serialized_end=242
-  _globals['_CLASSIFYREQUEST']._serialized_start=244
-  _globals['_CLASSIFYREQUEST']._serialized_end=351
-  _globals['_CLASSIFYRESPONSE']._serialized_start=353
-  _globals['_CLASSIFYRESPONSE']._serialized_end=477
-  _globals['_VISIONSERVICE']._serialized_start=480
-  _globals['_VISIONSERVICE']._serialized_end=617
+  _globals['_CLASSIFYREQUEST']._serialized_start=245
+  _globals['_CLASSIFYREQUEST']._serialized_end=374
+  _globals['_CLASSIFYRESPONSE']._serialized_start=376
+  _globals['_CLASSIFYRESPONSE']._serialized_end=500
+  _globals['_DETECTREQUEST']._serialized_start=503
+  _globals['_DETECTREQUEST']._serialized_end=639
+  _globals['_BOX']._serialized_start=641
+  _globals['_BOX']._serialized_end=704
+  _globals['_DETECTION']._serialized_start=707
+  _globals['_DETECTION']._serialized_end=841
+  _globals['_DETECTRESPONSE']._serialized_start=844
+  _globals['_DETECTRESPONSE']._serialized_end=1001
+  _globals['_EMBEDIMAGEREQUEST']._serialized_start=1003
+  _globals['_EMBEDIMAGEREQUEST']._serialized_end=1113
+  _globals['_EMBEDDING']._serialized_start=1115
+  _globals['_EMBEDDING']._serialized_end=1161
+  _globals['_EMBEDIMAGERESPONSE']._serialized_start=1164
+  _globals['_EMBEDIMAGERESPONSE']._serialized_end=1344
+  _globals['_VISIONSERVICE']._serialized_start=1347
+  _globals['_VISIONSERVICE']._serialized_end=1729
 # @@protoc_insertion_point(module_scope)

@@ -57,6 +57,7 @@ class ClassifyRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model: empty for the default, `name` for its live version, `name@version` for that version."""
     top_k: _builtins.int
@@ -65,16 +66,23 @@ class ClassifyRequest(_message.Message):
     def image(self) -> Global___Image:
         """The image to classify."""
 
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Labels to choose from, 2 to 256 different ones, for a model that takes any (zero-shot). Unset
+        means the model's own classes.
+        """
+
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         image: Global___Image | None = ...,
         top_k: _builtins.int = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "model", b"model", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "labels", b"labels", "model", b"model", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -109,3 +117,249 @@ class ClassifyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClassifyResponse: _TypeAlias = ClassifyResponse  # noqa: Y015
+
+@_typing.final
+class DetectRequest(_message.Message):
+    """Request of Detect."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    MIN_SCORE_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model: empty for the default, `name` for its live version, `name@version` for that version."""
+    min_score: _builtins.float
+    """Only objects that score more are returned, from 0 to 1. Unset or 0 means 0.5."""
+    max_results: _builtins.int
+    """The most objects to return, from 1 to 1000. Unset or 0 means 100."""
+    @_builtins.property
+    def image(self) -> Global___Image:
+        """The image to look at."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        image: Global___Image | None = ...,
+        min_score: _builtins.float = ...,
+        max_results: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "max_results", b"max_results", "min_score", b"min_score", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetectRequest: _TypeAlias = DetectRequest  # noqa: Y015
+
+@_typing.final
+class Box(_message.Message):
+    """A rectangle in an image, its origin the image's top left corner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEFT_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    BOTTOM_FIELD_NUMBER: _builtins.int
+    left: _builtins.float
+    """Where it begins, from the image's left edge."""
+    top: _builtins.float
+    """Where it begins, from the image's top edge."""
+    right: _builtins.float
+    """Where it ends, from the image's left edge."""
+    bottom: _builtins.float
+    """Where it ends, from the image's top edge."""
+    def __init__(
+        self,
+        *,
+        left: _builtins.float = ...,
+        top: _builtins.float = ...,
+        right: _builtins.float = ...,
+        bottom: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottom", b"bottom", "left", b"left", "right", b"right", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Box: _TypeAlias = Box  # noqa: Y015
+
+@_typing.final
+class Detection(_message.Message):
+    """An object found in an image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    PIXEL_BOX_FIELD_NUMBER: _builtins.int
+    NORMALIZED_BOX_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """What it is, in the words of the model."""
+    score: _builtins.float
+    """The model's probability of it, from 0 to 1."""
+    @_builtins.property
+    def pixel_box(self) -> Global___Box:
+        """The box around it, in pixels of the image as sent, turned upright as its EXIF says."""
+
+    @_builtins.property
+    def normalized_box(self) -> Global___Box:
+        """The same box in fractions of the image's width and height, from 0 to 1."""
+
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        score: _builtins.float = ...,
+        pixel_box: Global___Box | None = ...,
+        normalized_box: Global___Box | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["normalized_box", b"normalized_box", "pixel_box", b"pixel_box"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "normalized_box", b"normalized_box", "pixel_box", b"pixel_box", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Detection: _TypeAlias = Detection  # noqa: Y015
+
+@_typing.final
+class DetectResponse(_message.Message):
+    """Response of Detect."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DETECTIONS_FIELD_NUMBER: _builtins.int
+    IMAGE_WIDTH_FIELD_NUMBER: _builtins.int
+    IMAGE_HEIGHT_FIELD_NUMBER: _builtins.int
+    SERVED_BY_FIELD_NUMBER: _builtins.int
+    image_width: _builtins.int
+    """Width of the upright image, in pixels."""
+    image_height: _builtins.int
+    """Height of the upright image, in pixels."""
+    @_builtins.property
+    def detections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Detection]:
+        """The objects found, highest score first."""
+
+    @_builtins.property
+    def served_by(self) -> _served_by_pb2.ServedBy:
+        """What answered, and where the time went."""
+
+    def __init__(
+        self,
+        *,
+        detections: _abc.Iterable[Global___Detection] | None = ...,
+        image_width: _builtins.int = ...,
+        image_height: _builtins.int = ...,
+        served_by: _served_by_pb2.ServedBy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["served_by", b"served_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detections", b"detections", "image_height", b"image_height", "image_width", b"image_width", "served_by", b"served_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetectResponse: _TypeAlias = DetectResponse  # noqa: Y015
+
+@_typing.final
+class EmbedImageRequest(_message.Message):
+    """Request of EmbedImage: images, texts, or both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model: empty for the default, `name` for its live version, `name@version` for that version."""
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]:
+        """The images to embed, at most 64."""
+
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts to embed, at most 1024, none empty. Write them as captions ("a photo of a cat"), as the
+        model learned from captions.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        images: _abc.Iterable[Global___Image] | None = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model", b"model", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedImageRequest: _TypeAlias = EmbedImageRequest  # noqa: Y015
+
+@_typing.final
+class Embedding(_message.Message):
+    """The vector of an image or of a text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    truncated: _builtins.bool
+    """True if a text was longer than the model reads, and its end was left out."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The vector, of length 1; its dimension is the model's, the same for images and texts."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        truncated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["truncated", b"truncated", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Embedding: _TypeAlias = Embedding  # noqa: Y015
+
+@_typing.final
+class EmbedImageResponse(_message.Message):
+    """Response of EmbedImage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    TEXT_EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    SERVED_BY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def image_embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
+        """A vector for each image, in the request's order."""
+
+    @_builtins.property
+    def text_embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
+        """A vector for each text, in the request's order."""
+
+    @_builtins.property
+    def served_by(self) -> _served_by_pb2.ServedBy:
+        """What answered, and where the time went."""
+
+    def __init__(
+        self,
+        *,
+        image_embeddings: _abc.Iterable[Global___Embedding] | None = ...,
+        text_embeddings: _abc.Iterable[Global___Embedding] | None = ...,
+        served_by: _served_by_pb2.ServedBy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["served_by", b"served_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_embeddings", b"image_embeddings", "served_by", b"served_by", "text_embeddings", b"text_embeddings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedImageResponse: _TypeAlias = EmbedImageResponse  # noqa: Y015

@@ -40,6 +40,16 @@ class VisionServiceStub:
                 request_serializer=meshwork_dot_vision_dot_v1_dot_vision__pb2.ClassifyRequest.SerializeToString,
                 response_deserializer=meshwork_dot_vision_dot_v1_dot_vision__pb2.ClassifyResponse.FromString,
                 _registered_method=True)
+        self.Detect = channel.unary_unary(
+                '/meshwork.vision.v1.VisionService/Detect',
+                request_serializer=meshwork_dot_vision_dot_v1_dot_vision__pb2.DetectRequest.SerializeToString,
+                response_deserializer=meshwork_dot_vision_dot_v1_dot_vision__pb2.DetectResponse.FromString,
+                _registered_method=True)
+        self.EmbedImage = channel.unary_unary(
+                '/meshwork.vision.v1.VisionService/EmbedImage',
+                request_serializer=meshwork_dot_vision_dot_v1_dot_vision__pb2.EmbedImageRequest.SerializeToString,
+                response_deserializer=meshwork_dot_vision_dot_v1_dot_vision__pb2.EmbedImageResponse.FromString,
+                _registered_method=True)
 
 
 class VisionServiceServicer:
@@ -47,7 +57,23 @@ class VisionServiceServicer:
     """
 
     def Classify(self, request, context):
-        """Says what an image shows, as the classes that the model knows, most likely first.
+        """Says what an image shows, most likely first. The classes are the model's own, or the labels that
+        the caller gives.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Detect(self, request, context):
+        """Finds the objects in an image: what each is, and the box around it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EmbedImage(self, request, context):
+        """Turns images and texts into unit vectors of one space. Their dot product says how well they
+        match, so that images can be searched by a text or by another image.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -60,6 +86,16 @@ def add_VisionServiceServicer_to_server(servicer, server):
                     servicer.Classify,
                     request_deserializer=meshwork_dot_vision_dot_v1_dot_vision__pb2.ClassifyRequest.FromString,
                     response_serializer=meshwork_dot_vision_dot_v1_dot_vision__pb2.ClassifyResponse.SerializeToString,
+            ),
+            'Detect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Detect,
+                    request_deserializer=meshwork_dot_vision_dot_v1_dot_vision__pb2.DetectRequest.FromString,
+                    response_serializer=meshwork_dot_vision_dot_v1_dot_vision__pb2.DetectResponse.SerializeToString,
+            ),
+            'EmbedImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.EmbedImage,
+                    request_deserializer=meshwork_dot_vision_dot_v1_dot_vision__pb2.EmbedImageRequest.FromString,
+                    response_serializer=meshwork_dot_vision_dot_v1_dot_vision__pb2.EmbedImageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +126,60 @@ class VisionService:
             '/meshwork.vision.v1.VisionService/Classify',
             meshwork_dot_vision_dot_v1_dot_vision__pb2.ClassifyRequest.SerializeToString,
             meshwork_dot_vision_dot_v1_dot_vision__pb2.ClassifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Detect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.vision.v1.VisionService/Detect',
+            meshwork_dot_vision_dot_v1_dot_vision__pb2.DetectRequest.SerializeToString,
+            meshwork_dot_vision_dot_v1_dot_vision__pb2.DetectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.vision.v1.VisionService/EmbedImage',
+            meshwork_dot_vision_dot_v1_dot_vision__pb2.EmbedImageRequest.SerializeToString,
+            meshwork_dot_vision_dot_v1_dot_vision__pb2.EmbedImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,7 +34,15 @@ class VisionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> VisionServiceAsyncStub: ...
     Classify: _grpc.UnaryUnaryMultiCallable[_vision_pb2.ClassifyRequest, _vision_pb2.ClassifyResponse]
-    """Says what an image shows, as the classes that the model knows, most likely first."""
+    """Says what an image shows, most likely first. The classes are the model's own, or the labels that
+    the caller gives.
+    """
+    Detect: _grpc.UnaryUnaryMultiCallable[_vision_pb2.DetectRequest, _vision_pb2.DetectResponse]
+    """Finds the objects in an image: what each is, and the box around it."""
+    EmbedImage: _grpc.UnaryUnaryMultiCallable[_vision_pb2.EmbedImageRequest, _vision_pb2.EmbedImageResponse]
+    """Turns images and texts into unit vectors of one space. Their dot product says how well they
+    match, so that images can be searched by a text or by another image.
+    """
 
 @_typing.type_check_only
 class VisionServiceAsyncStub(VisionServiceStub):
@@ -42,7 +50,15 @@ class VisionServiceAsyncStub(VisionServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Classify: _aio.UnaryUnaryMultiCallable[_vision_pb2.ClassifyRequest, _vision_pb2.ClassifyResponse]  # type: ignore[assignment]
-    """Says what an image shows, as the classes that the model knows, most likely first."""
+    """Says what an image shows, most likely first. The classes are the model's own, or the labels that
+    the caller gives.
+    """
+    Detect: _aio.UnaryUnaryMultiCallable[_vision_pb2.DetectRequest, _vision_pb2.DetectResponse]  # type: ignore[assignment]
+    """Finds the objects in an image: what each is, and the box around it."""
+    EmbedImage: _aio.UnaryUnaryMultiCallable[_vision_pb2.EmbedImageRequest, _vision_pb2.EmbedImageResponse]  # type: ignore[assignment]
+    """Turns images and texts into unit vectors of one space. Their dot product says how well they
+    match, so that images can be searched by a text or by another image.
+    """
 
 class VisionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers questions about images."""
@@ -53,6 +69,26 @@ class VisionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _vision_pb2.ClassifyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_vision_pb2.ClassifyResponse, _abc.Awaitable[_vision_pb2.ClassifyResponse]]:
-        """Says what an image shows, as the classes that the model knows, most likely first."""
+        """Says what an image shows, most likely first. The classes are the model's own, or the labels that
+        the caller gives.
+        """
+
+    @_abc_1.abstractmethod
+    def Detect(
+        self,
+        request: _vision_pb2.DetectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vision_pb2.DetectResponse, _abc.Awaitable[_vision_pb2.DetectResponse]]:
+        """Finds the objects in an image: what each is, and the box around it."""
+
+    @_abc_1.abstractmethod
+    def EmbedImage(
+        self,
+        request: _vision_pb2.EmbedImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vision_pb2.EmbedImageResponse, _abc.Awaitable[_vision_pb2.EmbedImageResponse]]:
+        """Turns images and texts into unit vectors of one space. Their dot product says how well they
+        match, so that images can be searched by a text or by another image.
+        """
 
 def add_VisionServiceServicer_to_server(servicer: VisionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

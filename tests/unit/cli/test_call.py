@@ -35,6 +35,27 @@ CALLS: list[tuple[str, str, str, Any]] = [
         "data:image/png;base64,eA==",
         vision_pb2.ClassifyRequest(image={"uri": "data:image/png;base64,eA=="}),
     ),
+    (
+        "vision",
+        "Classify",
+        "FILE --label cat --labels dog",
+        vision_pb2.ClassifyRequest(image={"content": b"abc"}, labels=["cat", "dog"]),
+    ),
+    (
+        "vision",
+        "Detect",
+        "FILE --min-score 0.25 --max-results 3",
+        vision_pb2.DetectRequest(image={"content": b"abc"}, min_score=0.25, max_results=3),
+    ),
+    (
+        "vision",
+        "EmbedImage",
+        "--image FILE --image data:image/png;base64,eA== --text one",
+        vision_pb2.EmbedImageRequest(
+            images=[{"content": b"abc"}, {"uri": "data:image/png;base64,eA=="}], texts=["one"]
+        ),
+    ),
+    ("vision", "EmbedImage", "", vision_pb2.EmbedImageRequest()),
     ("nlp", "Embed", "one two", nlp_pb2.EmbedRequest(texts=["one", "two"])),
     ("nlp", "ClassifyText", "t a b", nlp_pb2.ClassifyTextRequest(text="t", labels=["a", "b"])),
     (

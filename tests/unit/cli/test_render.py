@@ -46,6 +46,43 @@ m@1 on r-1, queue 1.5 ms, compute 2.0 ms, batch 3
 """,
     ),
     (
+        vision_pb2.DetectResponse(
+            detections=[
+                {
+                    "label": "a cat",
+                    "score": 0.5,
+                    "pixel_box": {"left": 0, "top": 12.25, "right": 1200.5, "bottom": 80},
+                    "normalized_box": {"left": 0, "top": 0.1, "right": 1, "bottom": 0.625},
+                }
+            ],
+            image_width=1201,
+            image_height=128,
+            served_by=SERVED,
+        ),
+        """image width  1201
+image height  128
+LABEL  SCORE   PIXEL BOX               NORMALIZED BOX
+a cat  0.5000  0, 12.25 to 1200.5, 80  0, 0.1 to 1, 0.625
+m@1 on r-1, queue 1.5 ms, compute 2.0 ms, batch 3
+""",
+    ),
+    (
+        vision_pb2.EmbedImageResponse(
+            image_embeddings=[{"values": [0.5] * 4}, {"values": [-0.5] * 4}],
+            text_embeddings=[{"values": [0.25] * 16, "truncated": True}],
+            served_by=SERVED,
+        ),
+        """image embeddings
+VALUES
+[0.5000, 0.5000, 0.5000, 0.5000] (4 values)
+[-0.5000, -0.5000, -0.5000, -0.5000] (4 values)
+text embeddings
+VALUES                                                             TRUNCATED
+[0.2500, 0.2500, 0.2500, 0.2500, 0.2500, 0.2500, ...] (16 values)  True
+m@1 on r-1, queue 1.5 ms, compute 2.0 ms, batch 3
+""",
+    ),
+    (
         speech_pb2.RecognizeResponse(
             transcript="hello [world]",
             confidence=0.5,

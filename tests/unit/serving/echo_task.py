@@ -51,3 +51,7 @@ class Echo(Task[str, str, str, str]):
 
     def close(self) -> None:
         self.closed = True
+
+
+class Loud(Echo):
+    """Another kind of the same."""

@@ -13,9 +13,9 @@ from meshwork.router.v1 import router_pb2
 from meshwork.serving.load import LoadMeter
 from meshwork.serving.models import ModelTable
 from tests.unit.contexts import FakeContext
-from tests.unit.serving.echo_task import Echo
+from tests.unit.serving.echo_task import Echo, Loud
 
-TASKS = {"echo": "tests.unit.serving.echo_task:Echo"}
+TASKS = {"echo": "tests.unit.serving.echo_task:Echo", "loud": "tests.unit.serving.echo_task:Loud"}
 
 
 def write_card(folder: Path, name: str, version: str, methods: str = "[Say]", task: str = "echo") -> str:
@@ -49,6 +49,18 @@ async def test_the_model_marked_default_answers_callers_who_name_none(
     await table.add(ModelConfig(source=write_card(tmp_path, "b", "1"), default=True))
     assert (await table.acquire(Echo, "Say", "", FakeContext())).card.id == "b@1"
     assert [list(model.default_methods) for model in table.describe()] == [[], ["Say"]]
+
+
+async def test_where_the_default_is_of_another_kind_the_first_that_fits_answers(
+    table: ModelTable, tmp_path: Path
+) -> None:
+    await table.add(ModelConfig(source=write_card(tmp_path, "a", "1")))
+    with pytest.raises(FailedPrecondition, match="no model that answers Say"):
+        await table.acquire(Loud, "Say", "", FakeContext())
+    await table.add(ModelConfig(source=write_card(tmp_path, "b", "1", methods="[Sing]", task="loud")))
+    await table.add(ModelConfig(source=write_card(tmp_path, "c", "1", task="loud")))
+    assert (await table.acquire(Loud, "Say", "", FakeContext())).card.id == "c@1"
+    assert (await table.acquire(Echo, "Say", "", FakeContext())).card.id == "a@1"
 
 
 async def test_an_unknown_model_is_not_found_and_the_error_lists_those_that_exist(

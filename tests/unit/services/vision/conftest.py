@@ -1,5 +1,6 @@
 import io
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from meshwork.serving.sources import open_directory
 from services.vision.__main__ import SPEC
 from services.vision.service import VisionService
 from services.vision.tasks.digits import Digits
+from tests.unit.services.vision.checkpoints import CHECKPOINTS
 
 
 @pytest.fixture(scope="package")
@@ -21,12 +23,30 @@ def digits() -> Digits:
 
 
 @pytest.fixture(scope="package")
-async def service() -> AsyncIterator[VisionService]:
-    table = ModelTable("vision", "vision-test", SPEC.tasks, "cpu", LoadMeter())
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tiny Hugging Face directories by name."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name, save in CHECKPOINTS.items():
+        save(folder / name)
+    return {name: folder / name for name in CHECKPOINTS}
+
+
+@pytest.fixture(scope="package")
+async def table(checkpoints: dict[str, Path]) -> AsyncIterator[ModelTable]:
+    table = ModelTable(
+        "vision", "vision-test", SPEC.tasks, "cpu", LoadMeter(), architectures=SPEC.architectures
+    )
     await table.add(ModelConfig(source="starter://digits"))
-    stateless: Any = None  # this service keeps nothing in Redis
-    yield VisionService(ServiceContext(table, stateless, stateless))
+    for folder in checkpoints.values():
+        await table.add(ModelConfig(source=str(folder)))
+    yield table
     await table.close()
+
+
+@pytest.fixture(scope="package")
+def service(table: ModelTable) -> VisionService:
+    stateless: Any = None  # this service keeps nothing in Redis
+    return VisionService(ServiceContext(table, stateless, stateless))
 
 
 @pytest.fixture(scope="package")

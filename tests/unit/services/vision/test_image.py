@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from meshwork.errors import InvalidArgument
-from services.vision.tasks.image import decode
+from services.vision.tasks.image import decode, decode_resized
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
@@ -184,3 +185,61 @@ def test_a_damaged_file_is_refused_or_decoded_and_nothing_else(one: Image.Image,
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(InvalidArgument):
         assert decoded(bytes(content)).mode == "RGB"
+
+
+def halved(width: int, height: int) -> tuple[int, int]:
+    return max(1, width // 2), max(1, height // 2)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_resized_image_is_upright_and_its_size_told(orientation: int) -> None:
+    upright = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    stored = upright if orientation == 1 else upright.transpose(turned_back(orientation))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image, size = decode_resized(encoded(stored, "PNG", exif=exif), field="image.content", size_for=halved)
+    assert size == (60, 40)
+    wanted = upright.resize((30, 20), Image.Resampling.BILINEAR)
+    assert np.array_equal(np.asarray(image), np.asarray(wanted))
+
+
+def turned_back(orientation: int) -> Image.Transpose:
+    """What makes of an upright image the one that is stored under `orientation`."""
+    turn = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]
+    return Image.Transpose(turn)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+def test_a_large_jpeg_decoded_at_reduced_size_looks_the_same(name: str, orientation: int) -> None:
+    photograph = Image.fromarray(load_sample_image(name)).crop((0, 0, 635, 421))  # no multiples of 8
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(photograph, "JPEG", quality=92, exif=exif)
+    pictures = [
+        np.asarray(
+            decode_resized(
+                content,
+                field="image.content",
+                size_for=lambda width, height: (width // 9, height // 9),
+                exact=exact,
+            )[0]
+        ).astype(int)
+        for exact in (True, False)
+    ]
+    apart = np.abs(pictures[0] - pictures[1])
+    assert 0 < apart.mean() < 1  # of 255 levels; more than 0: it was decoded at reduced size
+    assert np.quantile(apart, 0.99) <= 5
+
+
+def test_a_small_jpeg_is_decoded_whole(one: Image.Image) -> None:
+    content = encoded(one, "JPEG", quality=90)
+    image, _ = decode_resized(content, field="image.content", size_for=halved)
+    whole = Image.open(io.BytesIO(content)).resize(halved(*one.size), Image.Resampling.BILINEAR)
+    assert np.array_equal(np.asarray(image), np.asarray(whole))
+
+
+@pytest.mark.parametrize("size", [(0, 224), (3000, 3000)])
+def test_what_would_be_nothing_or_too_much_is_refused(one: Image.Image, size: tuple[int, int]) -> None:
+    with pytest.raises(InvalidArgument, match="nearer to a square"):
+        decode_resized(encoded(one, "PNG"), field="image.content", size_for=lambda *_: size)
