@@ -1,7 +1,8 @@
 """`meshwork call SERVICE METHOD`: a command for each rpc, made from the contract itself.
 
-A required field is an argument, an optional one an option, the proto's comment its help. Files are
-given by path, texts as they are. A method may be shortened as far as it stays unique.
+A required field is an argument, an optional one an option, the proto's comment its help; the one list
+of texts that may be left out is an argument too, behind the others. Files are given by path, texts as
+they are. A method may be shortened as far as it stays unique.
 """
 
 from __future__ import annotations
@@ -67,6 +68,13 @@ def _required(field: FieldDescriptor) -> bool:
     return field_behavior_pb2.REQUIRED in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
 
 
+def _only_list(field: FieldDescriptor) -> bool:
+    """Whether `field` is the one repeated field of its request, and a list of texts."""
+    request = field.containing_type
+    repeated = [each for each in request.fields if each.is_repeated] if request else []
+    return repeated == [field] and field.cpp_type == FieldDescriptor.CPPTYPE_STRING
+
+
 def _is_media(message: Descriptor | None) -> bool:
     return message is not None and CONTENT in message.fields_by_name and "uri" in message.fields_by_name
 
@@ -118,6 +126,8 @@ class _Field:
                 type=kind,
                 metavar=f"{metavar}{'...' if many else ''}",
             )
+        if many and _only_list(self.field):
+            return click.Argument([name], nargs=-1, required=False, metavar=f"[{metavar}]...")
         return self._option(self.field, required=_required(self.field))
 
     def _option(self, field: FieldDescriptor, *, name: str = "", required: bool = False) -> click.Option:

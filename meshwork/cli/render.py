@@ -66,14 +66,38 @@ def _table(entries: list[Any]) -> None:
     if not entries:
         out.print("nothing", style="dim")
         return
+    fields = list(entries[0].DESCRIPTOR.fields)
+    lists = [field for field in fields if field.is_repeated and field.message_type is not None]
+    if lists == fields:
+        _tables_within(entries, lists)
+        return
+    _rows(entries, [""] * len(entries))
+
+
+def _tables_within(entries: list[Any], lists: list[FieldDescriptor]) -> None:
+    """Entries that hold nothing but lists: a table for each list, its rows numbered by their entry."""
+    for field in lists:
+        numbered = [
+            (str(index), row) for index, entry in enumerate(entries) for row in getattr(entry, field.name)
+        ]
+        if not numbered:
+            out.print(f"no {field.name.replace('_', ' ')}", style="dim")
+            continue
+        _rows([row for _, row in numbered], [number if len(entries) > 1 else "" for number, _ in numbered])
+
+
+def _rows(entries: list[Any], numbers: list[str]) -> None:
+    """A table of entries; numbers stand in a first column, if there are any."""
     used = [
         field
         for field in entries[0].DESCRIPTOR.fields
         if any(field in {known for known, _ in entry.ListFields()} for entry in entries)
     ]
-    table = Table(*(field.name.replace("_", " ").upper() for field in used), box=None, pad_edge=False)
-    for entry in entries:
-        table.add_row(*(escape(_text(field, getattr(entry, field.name))) for field in used))
+    heads = [field.name.replace("_", " ").upper() for field in used]
+    table = Table(*(["#"] if any(numbers) else []), *heads, box=None, pad_edge=False)
+    for number, entry in zip(numbers, entries, strict=True):
+        cells = [escape(_text(field, getattr(entry, field.name))) for field in used]
+        table.add_row(*([number] if any(numbers) else []), *cells)
     out.print(table)
 
 

@@ -5,7 +5,19 @@ from meshwork.server import ServiceSpec, main
 SPEC = ServiceSpec(
     name="nlp",
     full_name="meshwork.nlp.v1.NlpService",
-    tasks={"sentence-encoder": "services.nlp.tasks.sentence_encoder:SentenceEncoder"},
+    tasks={
+        "sentence-encoder": "services.nlp.tasks.sentence_encoder:SentenceEncoder",
+        "text-classification": "services.nlp.tasks.text_classification:TextClassification",
+        "token-classification": "services.nlp.tasks.token_classification:TokenClassification",
+        "question-answering": "services.nlp.tasks.question_answering:QuestionAnswering",
+    },
+    architectures={
+        "ForSequenceClassification": "text-classification",
+        "ForTokenClassification": "token-classification",
+        "ForQuestionAnswering": "question-answering",
+        "ForMaskedLM": "sentence-encoder",
+        "Model": "sentence-encoder",
+    },
     servicer="services.nlp.service:NlpService",
 )
 

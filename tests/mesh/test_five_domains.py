@@ -50,7 +50,7 @@ def test_nlp_reads(mesh: Mesh) -> None:
     with mesh.client() as client:
         assert len(client.nlp.embed(["one", "two"]).embeddings) == 2
         match = client.nlp.match_texts("a place to sleep", ["bakery", "hotel"]).matches[0]
-        label = client.nlp.classify_text("the train was late again", ["travel", "cooking"])
+        label = client.nlp.classify_text("the train was late again", labels=["travel", "cooking"])
     assert match.text == "hotel"
     assert label.classifications[0].label == "travel"
 

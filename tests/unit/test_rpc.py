@@ -32,7 +32,7 @@ class Nlp:
     async def ClassifyText(self, request: object, context: object) -> None:
         raise AssertionError
 
-    MatchTexts = ClassifyText
+    MatchTexts = ExtractEntities = AnswerQuestion = ClassifyText
 
 
 class Router:

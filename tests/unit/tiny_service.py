@@ -45,7 +45,7 @@ class Tiny:
             served_by=answer.served_by,
         )
 
-    ClassifyText = MatchTexts = Embed
+    ClassifyText = MatchTexts = ExtractEntities = AnswerQuestion = Embed
 
 
 if __name__ == "__main__":

@@ -40,18 +40,19 @@ class NlpClient(calls.SyncService):
     def classify_text(
         self,
         text: str,
-        labels: str | Sequence[str],
         *,
         model: str = "",
+        labels: str | Sequence[str] = (),
         timeout_s: float | None = None,
     ) -> pb.ClassifyTextResponse:
-        """Sorts a text into labels that the caller makes up (zero-shot).
+        """Sorts a text into the model's own labels, or into ones that the caller makes up (zero-shot).
 
         Args:
             text: The text to sort, not empty.
-            labels: The labels to choose from, 2 to 256 different ones; short phrases work best.
             model: The model: empty for the default, `name` for its live version, `name@version`
                 for that version.
+            labels: The labels to choose from, 2 to 256 different ones; short phrases work best.
+                Without them the text is sorted into the model's own labels, if it has some.
             timeout_s: seconds until the call fails; None for the client's.
 
         Raises:
@@ -59,8 +60,8 @@ class NlpClient(calls.SyncService):
         """
         request = pb.ClassifyTextRequest(
             text=text,
-            labels=calls.texts(labels),
             model=model,
+            labels=calls.texts(labels),
         )
         return self._unary("ClassifyText", request, pb.ClassifyTextResponse, timeout_s)
 
@@ -93,6 +94,66 @@ class NlpClient(calls.SyncService):
             top_k=top_k,
         )
         return self._unary("MatchTexts", request, pb.MatchTextsResponse, timeout_s)
+
+    def extract_entities(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        offset_encoding: pb.OffsetEncoding.ValueType = pb.OFFSET_ENCODING_UNSPECIFIED,
+        timeout_s: float | None = None,
+    ) -> pb.ExtractEntitiesResponse:
+        """Finds what texts name: people, places, dates, whatever the model was trained on.
+
+        Args:
+            texts: The texts to read, 1 to 256 of them, none empty, of any length.
+            model: The model: empty for the default, `name` for its live version, `name@version`
+                for that version.
+            offset_encoding: How to count offsets; code points if unset.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.ExtractEntitiesRequest(
+            texts=calls.texts(texts),
+            model=model,
+            offset_encoding=offset_encoding,
+        )
+        return self._unary("ExtractEntities", request, pb.ExtractEntitiesResponse, timeout_s)
+
+    def answer_question(
+        self,
+        question: str,
+        context: str,
+        *,
+        model: str = "",
+        top_k: int = 0,
+        offset_encoding: pb.OffsetEncoding.ValueType = pb.OFFSET_ENCODING_UNSPECIFIED,
+        timeout_s: float | None = None,
+    ) -> pb.AnswerQuestionResponse:
+        """Answers a question with a stretch of a text.
+
+        Args:
+            question: The question, not empty.
+            context: The text to find the answer in, not empty, of any length.
+            model: The model: empty for the default, `name` for its live version, `name@version`
+                for that version.
+            top_k: The most answers to return, up to 100. Unset or 0 means one.
+            offset_encoding: How to count offsets; code points if unset.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.AnswerQuestionRequest(
+            question=question,
+            context=context,
+            model=model,
+            top_k=top_k,
+            offset_encoding=offset_encoding,
+        )
+        return self._unary("AnswerQuestion", request, pb.AnswerQuestionResponse, timeout_s)
 
 
 class AsyncNlpClient(calls.AsyncService):
@@ -127,18 +188,19 @@ class AsyncNlpClient(calls.AsyncService):
     async def classify_text(
         self,
         text: str,
-        labels: str | Sequence[str],
         *,
         model: str = "",
+        labels: str | Sequence[str] = (),
         timeout_s: float | None = None,
     ) -> pb.ClassifyTextResponse:
-        """Sorts a text into labels that the caller makes up (zero-shot).
+        """Sorts a text into the model's own labels, or into ones that the caller makes up (zero-shot).
 
         Args:
             text: The text to sort, not empty.
-            labels: The labels to choose from, 2 to 256 different ones; short phrases work best.
             model: The model: empty for the default, `name` for its live version, `name@version`
                 for that version.
+            labels: The labels to choose from, 2 to 256 different ones; short phrases work best.
+                Without them the text is sorted into the model's own labels, if it has some.
             timeout_s: seconds until the call fails; None for the client's.
 
         Raises:
@@ -146,8 +208,8 @@ class AsyncNlpClient(calls.AsyncService):
         """
         request = pb.ClassifyTextRequest(
             text=text,
-            labels=calls.texts(labels),
             model=model,
+            labels=calls.texts(labels),
         )
         return await self._unary("ClassifyText", request, pb.ClassifyTextResponse, timeout_s)
 
@@ -180,3 +242,63 @@ class AsyncNlpClient(calls.AsyncService):
             top_k=top_k,
         )
         return await self._unary("MatchTexts", request, pb.MatchTextsResponse, timeout_s)
+
+    async def extract_entities(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = "",
+        offset_encoding: pb.OffsetEncoding.ValueType = pb.OFFSET_ENCODING_UNSPECIFIED,
+        timeout_s: float | None = None,
+    ) -> pb.ExtractEntitiesResponse:
+        """Finds what texts name: people, places, dates, whatever the model was trained on.
+
+        Args:
+            texts: The texts to read, 1 to 256 of them, none empty, of any length.
+            model: The model: empty for the default, `name` for its live version, `name@version`
+                for that version.
+            offset_encoding: How to count offsets; code points if unset.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.ExtractEntitiesRequest(
+            texts=calls.texts(texts),
+            model=model,
+            offset_encoding=offset_encoding,
+        )
+        return await self._unary("ExtractEntities", request, pb.ExtractEntitiesResponse, timeout_s)
+
+    async def answer_question(
+        self,
+        question: str,
+        context: str,
+        *,
+        model: str = "",
+        top_k: int = 0,
+        offset_encoding: pb.OffsetEncoding.ValueType = pb.OFFSET_ENCODING_UNSPECIFIED,
+        timeout_s: float | None = None,
+    ) -> pb.AnswerQuestionResponse:
+        """Answers a question with a stretch of a text.
+
+        Args:
+            question: The question, not empty.
+            context: The text to find the answer in, not empty, of any length.
+            model: The model: empty for the default, `name` for its live version, `name@version`
+                for that version.
+            top_k: The most answers to return, up to 100. Unset or 0 means one.
+            offset_encoding: How to count offsets; code points if unset.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.AnswerQuestionRequest(
+            question=question,
+            context=context,
+            model=model,
+            top_k=top_k,
+            offset_encoding=offset_encoding,
+        )
+        return await self._unary("AnswerQuestion", request, pb.AnswerQuestionResponse, timeout_s)

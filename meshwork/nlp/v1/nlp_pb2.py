@@ -28,7 +28,7 @@ from meshwork.type.v1 import classification_pb2 as meshwork_dot_type_dot_v1_dot_
 from meshwork.type.v1 import served_by_pb2 as meshwork_dot_type_dot_v1_dot_served__by__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19meshwork/nlp/v1/nlp.proto\x12\x0fmeshwork.nlp.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a%meshwork/type/v1/classification.proto\x1a meshwork/type/v1/served_by.proto\"8\n\x0c\x45mbedRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05texts\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"C\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x13\n\x0btoken_count\x18\x02 \x01(\x05\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"n\n\rEmbedResponse\x12.\n\nembeddings\x18\x01 \x03(\x0b\x32\x1a.meshwork.nlp.v1.Embedding\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"T\n\x13\x43lassifyTextRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04text\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06labels\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\"\x80\x01\n\x14\x43lassifyTextResponse\x12\x39\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32 .meshwork.type.v1.Classification\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"l\n\x11MatchTextsRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05query\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ncandidates\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05top_k\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\"7\n\tTextMatch\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\"p\n\x12MatchTextsResponse\x12+\n\x07matches\x18\x01 \x03(\x0b\x32\x1a.meshwork.nlp.v1.TextMatch\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy2\xeb\x02\n\nNlpService\x12\x63\n\x05\x45mbed\x12\x1d.meshwork.nlp.v1.EmbedRequest\x1a\x1e.meshwork.nlp.v1.EmbedResponse\"\x1b\x90\x02\x01\x82\xd3\xe4\x93\x02\x12\"\r/v1/nlp:embed:\x01*\x12\x7f\n\x0c\x43lassifyText\x12$.meshwork.nlp.v1.ClassifyTextRequest\x1a%.meshwork.nlp.v1.ClassifyTextResponse\"\"\x90\x02\x01\x82\xd3\xe4\x93\x02\x19\"\x14/v1/nlp:classifyText:\x01*\x12w\n\nMatchTexts\x12\".meshwork.nlp.v1.MatchTextsRequest\x1a#.meshwork.nlp.v1.MatchTextsResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\"\x12/v1/nlp:matchTexts:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19meshwork/nlp/v1/nlp.proto\x12\x0fmeshwork.nlp.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a%meshwork/type/v1/classification.proto\x1a meshwork/type/v1/served_by.proto\"8\n\x0c\x45mbedRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05texts\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"C\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x13\n\x0btoken_count\x18\x02 \x01(\x05\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"n\n\rEmbedResponse\x12.\n\nembeddings\x18\x01 \x03(\x0b\x32\x1a.meshwork.nlp.v1.Embedding\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"T\n\x13\x43lassifyTextRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04text\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06labels\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\"\x80\x01\n\x14\x43lassifyTextResponse\x12\x39\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32 .meshwork.type.v1.Classification\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"l\n\x11MatchTextsRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05query\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ncandidates\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05top_k\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\"7\n\tTextMatch\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\"p\n\x12MatchTextsResponse\x12+\n\x07matches\x18\x01 \x03(\x0b\x32\x1a.meshwork.nlp.v1.TextMatch\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"\x82\x01\n\x16\x45xtractEntitiesRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05texts\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\x12>\n\x0foffset_encoding\x18\x03 \x01(\x0e\x32\x1f.meshwork.nlp.v1.OffsetEncodingB\x04\xe2\x41\x01\x01\"O\n\x06\x45ntity\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\r\n\x05start\x18\x04 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x05\"9\n\x0cTextEntities\x12)\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x17.meshwork.nlp.v1.Entity\"x\n\x17\x45xtractEntitiesResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.meshwork.nlp.v1.TextEntities\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"\xb0\x01\n\x15\x41nswerQuestionRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08question\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63ontext\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05top_k\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12>\n\x0foffset_encoding\x18\x05 \x01(\x0e\x32\x1f.meshwork.nlp.v1.OffsetEncodingB\x04\xe2\x41\x01\x01\"A\n\x06\x41nswer\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\r\n\x05start\x18\x03 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05\"\x8a\x01\n\x16\x41nswerQuestionResponse\x12(\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x17.meshwork.nlp.v1.Answer\x12\x17\n\x0fno_answer_score\x18\x02 \x01(\x02\x12-\n\tserved_by\x18\x03 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy*\x93\x01\n\x0eOffsetEncoding\x12\x1f\n\x1bOFFSET_ENCODING_UNSPECIFIED\x10\x00\x12\x1e\n\x1aOFFSET_ENCODING_UTF8_BYTES\x10\x01\x12\x1f\n\x1bOFFSET_ENCODING_UTF16_UNITS\x10\x02\x12\x1f\n\x1bOFFSET_ENCODING_CODE_POINTS\x10\x03\x32\x83\x05\n\nNlpService\x12\x63\n\x05\x45mbed\x12\x1d.meshwork.nlp.v1.EmbedRequest\x1a\x1e.meshwork.nlp.v1.EmbedResponse\"\x1b\x90\x02\x01\x82\xd3\xe4\x93\x02\x12\"\r/v1/nlp:embed:\x01*\x12\x7f\n\x0c\x43lassifyText\x12$.meshwork.nlp.v1.ClassifyTextRequest\x1a%.meshwork.nlp.v1.ClassifyTextResponse\"\"\x90\x02\x01\x82\xd3\xe4\x93\x02\x19\"\x14/v1/nlp:classifyText:\x01*\x12w\n\nMatchTexts\x12\".meshwork.nlp.v1.MatchTextsRequest\x1a#.meshwork.nlp.v1.MatchTextsResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\"\x12/v1/nlp:matchTexts:\x01*\x12\x8b\x01\n\x0f\x45xtractEntities\x12\'.meshwork.nlp.v1.ExtractEntitiesRequest\x1a(.meshwork.nlp.v1.ExtractEntitiesResponse\"%\x90\x02\x01\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/nlp:extractEntities:\x01*\x12\x87\x01\n\x0e\x41nswerQuestion\x12&.meshwork.nlp.v1.AnswerQuestionRequest\x1a\'.meshwork.nlp.v1.AnswerQuestionResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/nlp:answerQuestion:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,7 +44,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLASSIFYTEXTREQUEST'].fields_by_name['text']._loaded_options = None
   _globals['_CLASSIFYTEXTREQUEST'].fields_by_name['text']._serialized_options = b'\342A\001\002'
   _globals['_CLASSIFYTEXTREQUEST'].fields_by_name['labels']._loaded_options = None
-  _globals['_CLASSIFYTEXTREQUEST'].fields_by_name['labels']._serialized_options = b'\342A\001\002'
+  _globals['_CLASSIFYTEXTREQUEST'].fields_by_name['labels']._serialized_options = b'\342A\001\001'
   _globals['_MATCHTEXTSREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_MATCHTEXTSREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\001'
   _globals['_MATCHTEXTSREQUEST'].fields_by_name['query']._loaded_options = None
@@ -53,12 +53,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MATCHTEXTSREQUEST'].fields_by_name['candidates']._serialized_options = b'\342A\001\002'
   _globals['_MATCHTEXTSREQUEST'].fields_by_name['top_k']._loaded_options = None
   _globals['_MATCHTEXTSREQUEST'].fields_by_name['top_k']._serialized_options = b'\342A\001\001'
+  _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\001'
+  _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['texts']._loaded_options = None
+  _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['texts']._serialized_options = b'\342A\001\002'
+  _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['offset_encoding']._loaded_options = None
+  _globals['_EXTRACTENTITIESREQUEST'].fields_by_name['offset_encoding']._serialized_options = b'\342A\001\001'
+  _globals['_ANSWERQUESTIONREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_ANSWERQUESTIONREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\001'
+  _globals['_ANSWERQUESTIONREQUEST'].fields_by_name['question']._loaded_options = None
+  _globals['_ANSWERQUESTIONREQUEST'].fields_by_name['question']._serialized_options = b'\342A\001\002'
+  _globals['_ANSWERQUESTIONREQUEST'].fields_by_name['context']._loaded_options = None
+  _globals['_ANSWERQUESTIONREQUEST'].fields_by_name['context']._serialized_options = b'\342A\001\002'
+  _globals['_ANSWERQUESTIONREQUEST'].fields_by_name['top_k']._loaded_options = None
+  _globals['_ANSWERQUESTIONREQUEST'].fields_by_name['top_k']._serialized_options = b'\342A\001\001'
+  _globals['_ANSWERQUESTIONREQUEST'].fields_by_name['offset_encoding']._loaded_options = None
+  _globals['_ANSWERQUESTIONREQUEST'].fields_by_name['offset_encoding']._serialized_options = b'\342A\001\001'
   _globals['_NLPSERVICE'].methods_by_name['Embed']._loaded_options = None
   _globals['_NLPSERVICE'].methods_by_name['Embed']._serialized_options = b'\220\002\001\202\323\344\223\002\022\"\r/v1/nlp:embed:\001*'
   _globals['_NLPSERVICE'].methods_by_name['ClassifyText']._loaded_options = None
   _globals['_NLPSERVICE'].methods_by_name['ClassifyText']._serialized_options = b'\220\002\001\202\323\344\223\002\031\"\024/v1/nlp:classifyText:\001*'
   _globals['_NLPSERVICE'].methods_by_name['MatchTexts']._loaded_options = None
   _globals['_NLPSERVICE'].methods_by_name['MatchTexts']._serialized_options = b'\220\002\001\202\323\344\223\002\027\"\022/v1/nlp:matchTexts:\001*'
+  _globals['_NLPSERVICE'].methods_by_name['ExtractEntities']._loaded_options = None
+  _globals['_NLPSERVICE'].methods_by_name['ExtractEntities']._serialized_options = b'\220\002\001\202\323\344\223\002\034\"\027/v1/nlp:extractEntities:\001*'
+  _globals['_NLPSERVICE'].methods_by_name['AnswerQuestion']._loaded_options = None
+  _globals['_NLPSERVICE'].methods_by_name['AnswerQuestion']._serialized_options = b'\220\002\001\202\323\344\223\002\033\"\026/v1/nlp:answerQuestion:\001*'
+  _globals['_OFFSETENCODING']._serialized_start=1702
+  _globals['_OFFSETENCODING']._serialized_end=1849
   _globals['_EMBEDREQUEST']._serialized_start=182
   _globals['_EMBEDREQUEST']._serialized_end=238
   _globals['_EMBEDDING']._serialized_start=240
@@ -75,6 +97,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TEXTMATCH']._serialized_end=803
   _globals['_MATCHTEXTSRESPONSE']._serialized_start=805
   _globals['_MATCHTEXTSRESPONSE']._serialized_end=917
-  _globals['_NLPSERVICE']._serialized_start=920
-  _globals['_NLPSERVICE']._serialized_end=1283
+  _globals['_EXTRACTENTITIESREQUEST']._serialized_start=920
+  _globals['_EXTRACTENTITIESREQUEST']._serialized_end=1050
+  _globals['_ENTITY']._serialized_start=1052
+  _globals['_ENTITY']._serialized_end=1131
+  _globals['_TEXTENTITIES']._serialized_start=1133
+  _globals['_TEXTENTITIES']._serialized_end=1190
+  _globals['_EXTRACTENTITIESRESPONSE']._serialized_start=1192
+  _globals['_EXTRACTENTITIESRESPONSE']._serialized_end=1312
+  _globals['_ANSWERQUESTIONREQUEST']._serialized_start=1315
+  _globals['_ANSWERQUESTIONREQUEST']._serialized_end=1491
+  _globals['_ANSWER']._serialized_start=1493
+  _globals['_ANSWER']._serialized_end=1558
+  _globals['_ANSWERQUESTIONRESPONSE']._serialized_start=1561
+  _globals['_ANSWERQUESTIONRESPONSE']._serialized_end=1699
+  _globals['_NLPSERVICE']._serialized_start=1852
+  _globals['_NLPSERVICE']._serialized_end=2495
 # @@protoc_insertion_point(module_scope)

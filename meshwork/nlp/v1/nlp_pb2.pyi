@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from meshwork.type.v1 import classification_pb2 as _classification_pb2
 from meshwork.type.v1 import served_by_pb2 as _served_by_pb2
 import builtins as _builtins
@@ -19,6 +20,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _OffsetEncoding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OffsetEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OffsetEncoding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OFFSET_ENCODING_UNSPECIFIED: _OffsetEncoding.ValueType  # 0
+    """Code points."""
+    OFFSET_ENCODING_UTF8_BYTES: _OffsetEncoding.ValueType  # 1
+    """Bytes of UTF-8: Go, Rust, C++."""
+    OFFSET_ENCODING_UTF16_UNITS: _OffsetEncoding.ValueType  # 2
+    """Units of UTF-16: Java, JavaScript, C#."""
+    OFFSET_ENCODING_CODE_POINTS: _OffsetEncoding.ValueType  # 3
+    """Code points: Python."""
+
+class OffsetEncoding(_OffsetEncoding, metaclass=_OffsetEncodingEnumTypeWrapper):
+    """How offsets in a text are counted; each language has strings of its own."""
+
+OFFSET_ENCODING_UNSPECIFIED: OffsetEncoding.ValueType  # 0
+"""Code points."""
+OFFSET_ENCODING_UTF8_BYTES: OffsetEncoding.ValueType  # 1
+"""Bytes of UTF-8: Go, Rust, C++."""
+OFFSET_ENCODING_UTF16_UNITS: OffsetEncoding.ValueType  # 2
+"""Units of UTF-16: Java, JavaScript, C#."""
+OFFSET_ENCODING_CODE_POINTS: OffsetEncoding.ValueType  # 3
+"""Code points: Python."""
+Global___OffsetEncoding: _TypeAlias = OffsetEncoding  # noqa: Y015
 
 @_typing.final
 class EmbedRequest(_message.Message):
@@ -125,7 +154,9 @@ class ClassifyTextRequest(_message.Message):
     """The text to sort, not empty."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The labels to choose from, 2 to 256 different ones; short phrases work best."""
+        """The labels to choose from, 2 to 256 different ones; short phrases work best. Without them the text
+        is sorted into the model's own labels, if it has some.
+        """
 
     def __init__(
         self,
@@ -152,7 +183,9 @@ class ClassifyTextResponse(_message.Message):
     SERVED_BY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def classifications(self) -> _containers.RepeatedCompositeFieldContainer[_classification_pb2.Classification]:
-        """Every label with its score, highest first; the scores add up to 1."""
+        """Every label with its score, highest first. The scores add up to 1, unless each of the model's own
+        labels may be true beside others.
+        """
 
     @_builtins.property
     def served_by(self) -> _served_by_pb2.ServedBy:
@@ -267,3 +300,233 @@ class MatchTextsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MatchTextsResponse: _TypeAlias = MatchTextsResponse  # noqa: Y015
+
+@_typing.final
+class ExtractEntitiesRequest(_message.Message):
+    """Request of ExtractEntities."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    OFFSET_ENCODING_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model: empty for the default, `name` for its live version, `name@version` for that version."""
+    offset_encoding: Global___OffsetEncoding.ValueType
+    """How to count offsets; code points if unset."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts to read, 1 to 256 of them, none empty, of any length."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        offset_encoding: Global___OffsetEncoding.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "offset_encoding", b"offset_encoding", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtractEntitiesRequest: _TypeAlias = ExtractEntitiesRequest  # noqa: Y015
+
+@_typing.final
+class Entity(_message.Message):
+    """Something that a text names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The words that name it."""
+    type: _builtins.str
+    """What it is, in the model's words, for example `PER`."""
+    score: _builtins.float
+    """How sure the model is, from 0 to 1."""
+    start: _builtins.int
+    """Where the words begin, counted from 0."""
+    end: _builtins.int
+    """Where they end: the place behind the last."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        type: _builtins.str = ...,
+        score: _builtins.float = ...,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "score", b"score", "start", b"start", "text", b"text", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Entity: _TypeAlias = Entity  # noqa: Y015
+
+@_typing.final
+class TextEntities(_message.Message):
+    """What one text names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTITIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entities(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entity]:
+        """In the order of the text."""
+
+    def __init__(
+        self,
+        *,
+        entities: _abc.Iterable[Global___Entity] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entities", b"entities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextEntities: _TypeAlias = TextEntities  # noqa: Y015
+
+@_typing.final
+class ExtractEntitiesResponse(_message.Message):
+    """Response of ExtractEntities."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    SERVED_BY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextEntities]:
+        """For each text, in the request's order."""
+
+    @_builtins.property
+    def served_by(self) -> _served_by_pb2.ServedBy:
+        """What answered, and where the time went."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___TextEntities] | None = ...,
+        served_by: _served_by_pb2.ServedBy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["served_by", b"served_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results", "served_by", b"served_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtractEntitiesResponse: _TypeAlias = ExtractEntitiesResponse  # noqa: Y015
+
+@_typing.final
+class AnswerQuestionRequest(_message.Message):
+    """Request of AnswerQuestion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    OFFSET_ENCODING_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model: empty for the default, `name` for its live version, `name@version` for that version."""
+    question: _builtins.str
+    """The question, not empty."""
+    context: _builtins.str
+    """The text to find the answer in, not empty, of any length."""
+    top_k: _builtins.int
+    """The most answers to return, up to 100. Unset or 0 means one."""
+    offset_encoding: Global___OffsetEncoding.ValueType
+    """How to count offsets; code points if unset."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        question: _builtins.str = ...,
+        context: _builtins.str = ...,
+        top_k: _builtins.int = ...,
+        offset_encoding: Global___OffsetEncoding.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "model", b"model", "offset_encoding", b"offset_encoding", "question", b"question", "top_k", b"top_k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerQuestionRequest: _TypeAlias = AnswerQuestionRequest  # noqa: Y015
+
+@_typing.final
+class Answer(_message.Message):
+    """A stretch of the context that answers the question."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The words of the context."""
+    score: _builtins.float
+    """How sure the model is, from 0 to 1."""
+    start: _builtins.int
+    """Where the words begin, counted from 0."""
+    end: _builtins.int
+    """Where they end: the place behind the last."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        score: _builtins.float = ...,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "score", b"score", "start", b"start", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Answer: _TypeAlias = Answer  # noqa: Y015
+
+@_typing.final
+class AnswerQuestionResponse(_message.Message):
+    """Response of AnswerQuestion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    NO_ANSWER_SCORE_FIELD_NUMBER: _builtins.int
+    SERVED_BY_FIELD_NUMBER: _builtins.int
+    no_answer_score: _builtins.float
+    """How sure the model is that the context holds no answer, from 0 to 1."""
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Answer]:
+        """Answers, best first; none if it is more likely that the context holds none."""
+
+    @_builtins.property
+    def served_by(self) -> _served_by_pb2.ServedBy:
+        """What answered, and where the time went."""
+
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[Global___Answer] | None = ...,
+        no_answer_score: _builtins.float = ...,
+        served_by: _served_by_pb2.ServedBy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["served_by", b"served_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "no_answer_score", b"no_answer_score", "served_by", b"served_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerQuestionResponse: _TypeAlias = AnswerQuestionResponse  # noqa: Y015

@@ -50,6 +50,16 @@ class NlpServiceStub:
                 request_serializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.MatchTextsRequest.SerializeToString,
                 response_deserializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.MatchTextsResponse.FromString,
                 _registered_method=True)
+        self.ExtractEntities = channel.unary_unary(
+                '/meshwork.nlp.v1.NlpService/ExtractEntities',
+                request_serializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.ExtractEntitiesRequest.SerializeToString,
+                response_deserializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.ExtractEntitiesResponse.FromString,
+                _registered_method=True)
+        self.AnswerQuestion = channel.unary_unary(
+                '/meshwork.nlp.v1.NlpService/AnswerQuestion',
+                request_serializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.AnswerQuestionRequest.SerializeToString,
+                response_deserializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.AnswerQuestionResponse.FromString,
+                _registered_method=True)
 
 
 class NlpServiceServicer:
@@ -64,7 +74,7 @@ class NlpServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ClassifyText(self, request, context):
-        """Sorts a text into labels that the caller makes up (zero-shot).
+        """Sorts a text into the model's own labels, or into ones that the caller makes up (zero-shot).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +82,20 @@ class NlpServiceServicer:
 
     def MatchTexts(self, request, context):
         """Orders candidate texts by how near their meaning is to the query's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExtractEntities(self, request, context):
+        """Finds what texts name: people, places, dates, whatever the model was trained on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerQuestion(self, request, context):
+        """Answers a question with a stretch of a text.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +118,16 @@ def add_NlpServiceServicer_to_server(servicer, server):
                     servicer.MatchTexts,
                     request_deserializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.MatchTextsRequest.FromString,
                     response_serializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.MatchTextsResponse.SerializeToString,
+            ),
+            'ExtractEntities': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtractEntities,
+                    request_deserializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.ExtractEntitiesRequest.FromString,
+                    response_serializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.ExtractEntitiesResponse.SerializeToString,
+            ),
+            'AnswerQuestion': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerQuestion,
+                    request_deserializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.AnswerQuestionRequest.FromString,
+                    response_serializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.AnswerQuestionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +212,60 @@ class NlpService:
             '/meshwork.nlp.v1.NlpService/MatchTexts',
             meshwork_dot_nlp_dot_v1_dot_nlp__pb2.MatchTextsRequest.SerializeToString,
             meshwork_dot_nlp_dot_v1_dot_nlp__pb2.MatchTextsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtractEntities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.nlp.v1.NlpService/ExtractEntities',
+            meshwork_dot_nlp_dot_v1_dot_nlp__pb2.ExtractEntitiesRequest.SerializeToString,
+            meshwork_dot_nlp_dot_v1_dot_nlp__pb2.ExtractEntitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerQuestion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.nlp.v1.NlpService/AnswerQuestion',
+            meshwork_dot_nlp_dot_v1_dot_nlp__pb2.AnswerQuestionRequest.SerializeToString,
+            meshwork_dot_nlp_dot_v1_dot_nlp__pb2.AnswerQuestionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,9 +36,13 @@ class NlpServiceStub:
     Embed: _grpc.UnaryUnaryMultiCallable[_nlp_pb2.EmbedRequest, _nlp_pb2.EmbedResponse]
     """Turns texts into unit vectors whose dot product says how alike their meanings are."""
     ClassifyText: _grpc.UnaryUnaryMultiCallable[_nlp_pb2.ClassifyTextRequest, _nlp_pb2.ClassifyTextResponse]
-    """Sorts a text into labels that the caller makes up (zero-shot)."""
+    """Sorts a text into the model's own labels, or into ones that the caller makes up (zero-shot)."""
     MatchTexts: _grpc.UnaryUnaryMultiCallable[_nlp_pb2.MatchTextsRequest, _nlp_pb2.MatchTextsResponse]
     """Orders candidate texts by how near their meaning is to the query's."""
+    ExtractEntities: _grpc.UnaryUnaryMultiCallable[_nlp_pb2.ExtractEntitiesRequest, _nlp_pb2.ExtractEntitiesResponse]
+    """Finds what texts name: people, places, dates, whatever the model was trained on."""
+    AnswerQuestion: _grpc.UnaryUnaryMultiCallable[_nlp_pb2.AnswerQuestionRequest, _nlp_pb2.AnswerQuestionResponse]
+    """Answers a question with a stretch of a text."""
 
 @_typing.type_check_only
 class NlpServiceAsyncStub(NlpServiceStub):
@@ -48,9 +52,13 @@ class NlpServiceAsyncStub(NlpServiceStub):
     Embed: _aio.UnaryUnaryMultiCallable[_nlp_pb2.EmbedRequest, _nlp_pb2.EmbedResponse]  # type: ignore[assignment]
     """Turns texts into unit vectors whose dot product says how alike their meanings are."""
     ClassifyText: _aio.UnaryUnaryMultiCallable[_nlp_pb2.ClassifyTextRequest, _nlp_pb2.ClassifyTextResponse]  # type: ignore[assignment]
-    """Sorts a text into labels that the caller makes up (zero-shot)."""
+    """Sorts a text into the model's own labels, or into ones that the caller makes up (zero-shot)."""
     MatchTexts: _aio.UnaryUnaryMultiCallable[_nlp_pb2.MatchTextsRequest, _nlp_pb2.MatchTextsResponse]  # type: ignore[assignment]
     """Orders candidate texts by how near their meaning is to the query's."""
+    ExtractEntities: _aio.UnaryUnaryMultiCallable[_nlp_pb2.ExtractEntitiesRequest, _nlp_pb2.ExtractEntitiesResponse]  # type: ignore[assignment]
+    """Finds what texts name: people, places, dates, whatever the model was trained on."""
+    AnswerQuestion: _aio.UnaryUnaryMultiCallable[_nlp_pb2.AnswerQuestionRequest, _nlp_pb2.AnswerQuestionResponse]  # type: ignore[assignment]
+    """Answers a question with a stretch of a text."""
 
 class NlpServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads text."""
@@ -69,7 +77,7 @@ class NlpServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nlp_pb2.ClassifyTextRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_nlp_pb2.ClassifyTextResponse, _abc.Awaitable[_nlp_pb2.ClassifyTextResponse]]:
-        """Sorts a text into labels that the caller makes up (zero-shot)."""
+        """Sorts a text into the model's own labels, or into ones that the caller makes up (zero-shot)."""
 
     @_abc_1.abstractmethod
     def MatchTexts(
@@ -78,5 +86,21 @@ class NlpServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_nlp_pb2.MatchTextsResponse, _abc.Awaitable[_nlp_pb2.MatchTextsResponse]]:
         """Orders candidate texts by how near their meaning is to the query's."""
+
+    @_abc_1.abstractmethod
+    def ExtractEntities(
+        self,
+        request: _nlp_pb2.ExtractEntitiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_nlp_pb2.ExtractEntitiesResponse, _abc.Awaitable[_nlp_pb2.ExtractEntitiesResponse]]:
+        """Finds what texts name: people, places, dates, whatever the model was trained on."""
+
+    @_abc_1.abstractmethod
+    def AnswerQuestion(
+        self,
+        request: _nlp_pb2.AnswerQuestionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_nlp_pb2.AnswerQuestionResponse, _abc.Awaitable[_nlp_pb2.AnswerQuestionResponse]]:
+        """Answers a question with a stretch of a text."""
 
 def add_NlpServiceServicer_to_server(servicer: NlpServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

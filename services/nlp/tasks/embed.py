@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from meshwork.serving.task import Prepared, Raw, Task
+from meshwork.serving.task import Prepared, Raw
+from services.nlp.tasks.classify import TextSorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class ZeroShot:
         return scores
 
 
-class TextEmbedder(Task[str, Prepared, Raw, Embedded]):
+class TextEmbedder(TextSorter[str, Prepared, Raw, Embedded]):
     """Turns a text into a unit vector that stands for its meaning."""
 
     @property

@@ -58,6 +58,21 @@ CALLS: list[tuple[str, str, str, Any]] = [
     ("vision", "EmbedImage", "", vision_pb2.EmbedImageRequest()),
     ("nlp", "Embed", "one two", nlp_pb2.EmbedRequest(texts=["one", "two"])),
     ("nlp", "ClassifyText", "t a b", nlp_pb2.ClassifyTextRequest(text="t", labels=["a", "b"])),
+    ("nlp", "ClassifyText", "t", nlp_pb2.ClassifyTextRequest(text="t")),
+    (
+        "nlp",
+        "ExtractEntities",
+        "one two --offset-encoding utf16_units",
+        nlp_pb2.ExtractEntitiesRequest(
+            texts=["one", "two"], offset_encoding=nlp_pb2.OFFSET_ENCODING_UTF16_UNITS
+        ),
+    ),
+    (
+        "nlp",
+        "AnswerQuestion",
+        "who? nobody --top-k 2",
+        nlp_pb2.AnswerQuestionRequest(question="who?", context="nobody", top_k=2),
+    ),
     (
         "nlp",
         "MatchTexts",

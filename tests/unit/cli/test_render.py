@@ -67,6 +67,27 @@ m@1 on r-1, queue 1.5 ms, compute 2.0 ms, batch 3
 """,
     ),
     (
+        nlp_pb2.ExtractEntitiesResponse(
+            results=[
+                {"entities": [{"text": "Ada", "type": "PER", "score": 0.5, "start": 0, "end": 3}]},
+                {},
+                {
+                    "entities": [
+                        {"text": "Bergen", "type": "LOC", "score": 0.75, "start": 3, "end": 9},
+                        {"text": "Rome", "type": "LOC", "score": 0.5, "start": 11, "end": 15},
+                    ]
+                },
+            ],
+            served_by=SERVED,
+        ),
+        """#  TEXT    TYPE  SCORE   START  END
+0  Ada     PER   0.5000  0      3
+2  Bergen  LOC   0.7500  3      9
+2  Rome    LOC   0.5000  11     15
+m@1 on r-1, queue 1.5 ms, compute 2.0 ms, batch 3
+""",
+    ),
+    (
         vision_pb2.EmbedImageResponse(
             image_embeddings=[{"values": [0.5] * 4}, {"values": [-0.5] * 4}],
             text_embeddings=[{"values": [0.25] * 16, "truncated": True}],
@@ -79,6 +100,32 @@ VALUES
 text embeddings
 VALUES                                                             TRUNCATED
 [0.2500, 0.2500, 0.2500, 0.2500, 0.2500, 0.2500, ...] (16 values)  True
+m@1 on r-1, queue 1.5 ms, compute 2.0 ms, batch 3
+""",
+    ),
+    (
+        nlp_pb2.ExtractEntitiesResponse(
+            results=[{"entities": [{"text": "Ada", "type": "PER", "score": 0.5, "start": 4, "end": 7}]}],
+            served_by=SERVED,
+        ),
+        """TEXT  TYPE  SCORE   START  END
+Ada   PER   0.5000  4      7
+m@1 on r-1, queue 1.5 ms, compute 2.0 ms, batch 3
+""",
+    ),
+    (
+        nlp_pb2.ExtractEntitiesResponse(results=[{}], served_by=SERVED),
+        "no entities\nm@1 on r-1, queue 1.5 ms, compute 2.0 ms, batch 3\n",
+    ),
+    (
+        nlp_pb2.AnswerQuestionResponse(
+            answers=[{"text": "in Rome", "score": 0.5, "start": 4, "end": 11}],
+            no_answer_score=0.125,
+            served_by=SERVED,
+        ),
+        """no answer score  0.1250
+TEXT     SCORE   START  END
+in Rome  0.5000  4      11
 m@1 on r-1, queue 1.5 ms, compute 2.0 ms, batch 3
 """,
     ),

@@ -2,6 +2,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from meshwork.model_config import ModelConfig
 from meshwork.server import ServiceContext
@@ -12,6 +13,8 @@ from meshwork.serving.sources import open_directory
 from services.nlp.__main__ import SPEC
 from services.nlp.service import NlpService
 from services.nlp.tasks.sentence_encoder import SentenceEncoder
+
+torch.set_num_threads(1)  # these networks are tiny: threads would only wait for each other
 
 
 @pytest.fixture(scope="package")
