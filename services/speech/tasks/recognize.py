@@ -17,8 +17,8 @@ class Word:
     """A word that was heard."""
 
     word: str
-    start_s: float  # from the beginning of the recording
-    end_s: float  # not before start_s
+    start_s: float | None  # from the beginning of the recording; None if the model tells no times
+    end_s: float | None  # not before start_s
     confidence: float  # 0 to 1
 
 
@@ -30,6 +30,7 @@ class Transcript:
     confidence: float  # of the whole, 0 to 1
     words: tuple[Word, ...]  # in the order in which they were said
     duration_s: float  # of the recording
+    language: str = ""  # BCP-47, that was heard; "" if the model does not say
 
 
 class Recognizer(Task[AudioInput, Prepared, Raw, Transcript]):
