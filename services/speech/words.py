@@ -31,7 +31,7 @@ def grouped(tokenizer: Any, tokens: Sequence[int]) -> list[tuple[str, int, int]]
         piece = tokenizer.decode(tokens[first : index + 1], clean_up_tokenization_spaces=False)
         if piece.endswith(_UNFINISHED) and index + 1 < len(tokens):
             continue
-        if words and not _begins(piece):
+        if words and (not words[-1][0].strip() or not _begins(piece)):
             text, start, _ = words[-1]
             words[-1] = (text + piece, start, index + 1)
         else:

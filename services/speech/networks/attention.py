@@ -65,4 +65,4 @@ class Attention:
 
 
 def _by_head(states: Tensor, heads: int) -> Tensor:
-    return states.unflatten(-1, (heads, -1)).transpose(1, 2)  # [n, heads, length, width of a head]
+    return states.view(*states.shape[:2], heads, -1).transpose(1, 2)  # [n, heads, length, width of a head]

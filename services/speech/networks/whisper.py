@@ -137,7 +137,8 @@ class Listener:
                 for i, language, (tokens, ended, scores, attention) in zip(
                     rows, languages, written, strict=True
                 ):
-                    segments, step = self._segments(tokens, seeks[i], frames[i] - seeks[i])
+                    left = min(frames[i] - seeks[i], self.window_frames)
+                    segments, step = self._segments(tokens, seeks[i], left, times)
                     heard[i].append(
                         Window(
                             first_frame=seeks[i],
@@ -201,7 +202,7 @@ class Listener:
         processors = LogitsProcessorList()
         if times:
             processors.append(WhisperTimeStampLogitsProcessor(config, begin_index=given))
-        sequences: Tensor = GenerationMixin.generate(
+        sequences: Any = GenerationMixin.generate(
             self._model,
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
             attention_mask=encoded.new_ones(encoded.shape[:2], dtype=torch.long),
@@ -220,15 +221,16 @@ class Listener:
             found.append((sequence[:end], end < len(sequence), log_probabilities, looked))
         return found
 
-    def _segments(self, tokens: Sequence[int], seek: int, frames: int) -> tuple[list[Segment], int]:
+    def _segments(
+        self, tokens: Sequence[int], seek: int, frames: int, times: bool
+    ) -> tuple[list[Segment], int]:
         """What counts of a window's tokens, and by how many frames to go on.
 
         Two times in a row close a segment and open the next. Text behind the last such pair was cut by the
         window's end and is heard again from there, unless a single time closes it.
         """
         begin, offset_s = self.first_time, seek * FRAME_S
-        frames = min(frames, self.window_frames)
-        timed = [token >= begin for token in tokens]
+        timed = [times and token >= begin for token in tokens]
         cuts = [i + 1 for i in range(len(tokens) - 1) if timed[i] and timed[i + 1]]
         if not cuts:
             stamps = [token - begin for token in tokens if token >= begin]

@@ -7,6 +7,7 @@ middle counts, as transformers' pipeline does with `chunk_length_s`.
 
 The card's `parameters`:
 
+    language: en         # BCP-47, that it hears
     chunk_s: 30          # seconds of a chunk
 """
 
@@ -22,11 +23,11 @@ import numpy.typing as npt
 from meshwork.errors import InvalidArgument
 from meshwork.serving.card import CardError, ModelDirectory
 from meshwork.serving.engines.engine import Engine, TensorSpec
-from meshwork.serving.engines.torch_eager import TorchEngine
+from meshwork.serving.engines.select import engine_for
 from meshwork.serving.pretrained import load_pretrained, load_processor
 from meshwork.serving.token_scores import certainty
 from services.speech.tasks.audio import RATE_HZ, AudioInput, Samples, decode
-from services.speech.tasks.recognize import Recognizer, Transcript, Word
+from services.speech.tasks.recognize import Recognizer, Transcript, Word, check_language
 
 PASS_S = 60.0  # seconds of audio, padding included, in one pass of the network
 _PADDED = frozenset({"hubert", "unispeech-sat", "wav2vec2", "wavlm"})  # whose masks are exact
@@ -63,19 +64,28 @@ class Ctc(Recognizer[Prepared, Path]):
     longest_batch_s: ClassVar[float] = 1.0
 
     def __init__(
-        self, engine: Engine, config: Any, extractor: Any, tokenizer: Any, *, chunk_s: float = 30.0
+        self,
+        engine: Engine,
+        config: Any,
+        extractor: Any,
+        tokenizer: Any,
+        *,
+        language: str = "",
+        chunk_s: float = 30.0,
     ) -> None:
         self._engine = engine
         self._extractor = extractor
         self._tokenizer = tokenizer
+        self._language = language
         self._layers = list(zip(config.conv_kernel, config.conv_stride, strict=True))
         self._frame_samples = int(np.prod(config.conv_stride))
-        masked = bool(getattr(extractor, "return_attention_mask", False))
-        self._padded = masked and config.feat_extract_norm != "group" and config.model_type in _PADDED
+        self._padded = (
+            extractor.return_attention_mask
+            and config.feat_extract_norm != "group"
+            and config.model_type in _PADDED
+        )
         self._chunk = max(1, round(chunk_s * RATE_HZ / self._frame_samples)) * self._frame_samples
         self._edge = round(chunk_s / 6 * RATE_HZ / self._frame_samples) * self._frame_samples
-        if self._chunk <= 2 * self._edge or self._frames(self._chunk) < 1:
-            raise CardError(f"parameters: chunk_s: is too short for this network: {chunk_s}")
 
     @classmethod
     def load(cls, directory: ModelDirectory, device: str) -> Self:
@@ -84,24 +94,35 @@ class Ctc(Recognizer[Prepared, Path]):
         extractor = load_processor("AutoFeatureExtractor", directory)
         tokenizer = load_processor("AutoTokenizer", directory)
         if extractor.model_input_names[0] != "input_values" or not hasattr(model.config, "conv_stride"):
-            raise CardError(f"{directory.source}: {model.config.model_type} takes no samples; no task serves it")
+            raise CardError(
+                f"{directory.source}: {model.config.model_type} takes no samples; no task serves it"
+            )
         if extractor.sampling_rate != RATE_HZ:
-            raise CardError(f"{directory.source}: takes {extractor.sampling_rate} samples a second, not {RATE_HZ}")
+            raise CardError(
+                f"{directory.source}: takes {extractor.sampling_rate} samples a second, not {RATE_HZ}"
+            )
         chunk_s = directory.card.parameters.get("chunk_s", 30)
-        if not isinstance(chunk_s, int | float) or not 0 < chunk_s <= 60:
-            raise CardError(f"{directory.source}: parameters: chunk_s: should be up to 60, not {chunk_s!r}")
-        mask = (TensorSpec(name="attention_mask", dtype="int64", shape=(None, None)),)
-        masked = getattr(extractor, "return_attention_mask", False)
-        engine = TorchEngine(
+        if not isinstance(chunk_s, int | float) or not 1 <= chunk_s <= 60:
+            raise CardError(
+                f"{directory.source}: parameters: chunk_s: should be from 1 to 60, not {chunk_s!r}"
+            )
+        language = str(directory.card.parameters.get("language", ""))
+        names = ("input_values", "attention_mask") if extractor.return_attention_mask else ("input_values",)
+        second = np.zeros((1, RATE_HZ), np.float32)
+        example: dict[str, npt.NDArray[Any]] = {
+            "input_values": second,
+            "attention_mask": np.ones(second.shape, np.int64),
+        }
+        config = model.config
+        engine = engine_for(
             model,
-            (
-                TensorSpec(name="input_values", dtype="float32", shape=(None, None)),
-                *(mask if masked else ()),
-            ),
-            (TensorSpec(name="logits", dtype="float32", shape=(None, None, int(model.config.vocab_size))),),
-            device,
+            directory=directory,
+            device=device,
+            inputs=tuple(TensorSpec(name, str(example[name].dtype), (None, None)) for name in names),
+            outputs=(TensorSpec("logits", "float32", (None, None, int(config.vocab_size))),),
+            example={name: example[name] for name in names},
         )
-        return cls(engine, model.config, extractor, tokenizer, chunk_s=float(chunk_s))
+        return cls(engine, config, extractor, tokenizer, language=language, chunk_s=float(chunk_s))
 
     @property
     def tensors(self) -> Engine:
@@ -114,6 +135,7 @@ class Ctc(Recognizer[Prepared, Path]):
 
     def preprocess(self, request: AudioInput) -> Prepared:
         """Decodes the recording and cuts it."""
+        check_language(request, self._language)
         samples = decode(request)
         if self._frames(len(samples)) < 1:
             raise InvalidArgument("is too short to hear anything in", field=request.field)
@@ -127,10 +149,9 @@ class Ctc(Recognizer[Prepared, Path]):
             part = samples[start : start + self._chunk]
             last = start + self._chunk >= len(samples)
             first = self._edge // self._frame_samples if start else 0
-            cut = 0 if last else self._edge // self._frame_samples
+            end = None if last else round(len(part) / self._frame_samples) - self._edge // self._frame_samples
             made = self._extractor(part, sampling_rate=RATE_HZ, return_tensors="np")["input_values"][0]
             if self._frames(len(part)) > first:
-                end = round(len(part) / self._frame_samples) - cut
                 yield Chunk(samples=np.asarray(made, np.float32), frames=slice(first, end))
             if last:
                 return
@@ -164,7 +185,7 @@ class Ctc(Recognizer[Prepared, Path]):
         return [_joined([next(parts) for _ in prepared.chunks]) for prepared in batch]
 
     def _passes(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Rows that go through the network together: of one length, or little apart where it takes padding."""
+        """Rows that go through the network together: of one length, or near where it is padded."""
         rows: list[int] = []
         for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
             full = (len(rows) + 1) * lengths[row] > PASS_S * RATE_HZ
@@ -205,6 +226,7 @@ class Ctc(Recognizer[Prepared, Path]):
             confidence=certainty(spoken),
             words=tuple(words),
             duration_s=prepared.duration_s,
+            language=self._language,
         )
 
     def memory_bytes(self) -> int:

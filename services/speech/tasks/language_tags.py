@@ -33,7 +33,8 @@ def language_tag(name: str) -> str:
 
 def short_tag(code: str) -> str:
     """The tag of an ISO 639 code of two or three letters, in its shortest form: `eng` -> `en`."""
-    from langcodes import LanguageTagError, standardize_tag
+    from langcodes import standardize_tag
+    from langcodes.tag_parser import LanguageTagError
 
     try:
         return standardize_tag(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
+from meshwork.errors import InvalidArgument
 from meshwork.serving.task import Task
 from services.speech.tasks.audio import AudioInput
 
@@ -35,3 +36,19 @@ class Transcript:
 
 class Recognizer(Task[AudioInput, Prepared, Raw, Transcript]):
     """A model that writes down what is said."""
+
+
+def check_language(audio: AudioInput, spoken: str) -> None:
+    """Refuses a recording in another language than the one that a model hears.
+
+    Args:
+        audio: its `language` is what the caller says, if anything.
+        spoken: the model's BCP-47 language, "" if that is not known.
+
+    Raises:
+        InvalidArgument: they differ.
+    """
+    said = audio.language.lower().partition("-")[0]
+    if said and said != spoken.lower().partition("-")[0]:
+        hears = f"hears {spoken} only" if spoken else "does not say which language it hears; leave it empty"
+        raise InvalidArgument(f"is {audio.language[:40]!r}, and this model {hears}", field="language_code")

@@ -1,6 +1,6 @@
 """Whisper: recognition, and translation into English, from a Hugging Face directory.
 
-The card's (or the model config's) `parameters`:
+The card's `parameters`:
 
     language: en         # what is spoken, when a call does not say; found out where neither does
     task: translate      # or transcribe; the model's own where it is not set
@@ -54,6 +54,7 @@ class Whisper(Recognizer[Prepared, list[Window]]):
     """A WhisperForConditionalGeneration and its processor."""
 
     methods: ClassVar[tuple[str, ...]] = ("Recognize",)
+    longest_batch_s: ClassVar[float] = 5.0  # a window takes a good part of a second on a CPU
 
     def __init__(self, model: Any, processor: Any, *, language: str = "", task: str = "") -> None:
         self._model = model
@@ -67,7 +68,7 @@ class Whisper(Recognizer[Prepared, list[Window]]):
     @classmethod
     def load(cls, directory: ModelDirectory, device: str) -> Self:
         """Reads the weights onto `device`, the features' settings and the tokens."""
-        model = load_pretrained("AutoModelForSpeechSeq2Seq", directory, device)
+        model: Any = load_pretrained("AutoModelForSpeechSeq2Seq", directory, device)
         processor = load_processor("AutoProcessor", directory)
         if getattr(model.config, "model_type", "") != "whisper":
             raise CardError(f"{directory.source}: config.json: is no Whisper but {model.config.model_type!r}")
@@ -79,7 +80,7 @@ class Whisper(Recognizer[Prepared, list[Window]]):
                 f"{directory.source}: preprocessor_config.json makes (mels, frames, Hz) {made}, "
                 f"and config.json takes {taken}"
             )
-        settings = {name: directory.card.parameters.get(name, "") for name in ("language", "task")}
+        settings = {name: str(directory.card.parameters.get(name, "")) for name in ("language", "task")}
         try:
             return cls(model, processor, **settings)
         except (CardError, InvalidArgument) as error:
@@ -123,7 +124,9 @@ class Whisper(Recognizer[Prepared, list[Window]]):
             if code in known:
                 return code
         listed = ", ".join(sorted(known)) or "English only, and is not told so"
-        raise InvalidArgument(f"{language[:40]!r} is no language of this model; it has: {listed}", field=field)
+        raise InvalidArgument(
+            f"{language[:40]!r} is no language of this model; it has: {listed}", field=field
+        )
 
     def cost(self, prepared: Prepared) -> float:
         """Seconds of audio in whole windows: a short recording takes the network as long as a window."""

@@ -31,8 +31,12 @@ _SPECIAL = [
 ]
 
 
-def save(folder: Path, *, seed: int = 0, **generation: Any) -> Path:
-    """Writes the model, its generation config with `generation` on top, and its processor."""
+def save(folder: Path, *, seed: int = 0, times: bool = False, **generation: Any) -> Path:
+    """Writes the model, its generation config with `generation` on top, and its processor.
+
+    Args:
+        times: it may write them; real models do so if asked only, one with random weights at random.
+    """
     tokenizer = _tokenizer()
     number = {token: tokenizer.convert_tokens_to_ids(token) for token in _SPECIAL}
     torch.manual_seed(seed)
@@ -56,6 +60,7 @@ def save(folder: Path, *, seed: int = 0, **generation: Any) -> Path:
         decoder_start_token_id=number["<|startoftranscript|>"],
     )
     model = WhisperForConditionalGeneration(config).eval()
+    suppressed = _SPECIAL[1:] if times else [*_SPECIAL[1:], *_TIMES]
     settings = {
         "is_multilingual": True,
         "lang_to_id": {f"<|{language}|>": number[f"<|{language}|>"] for language in LANGUAGES},
@@ -63,12 +68,14 @@ def save(folder: Path, *, seed: int = 0, **generation: Any) -> Path:
         "no_timestamps_token_id": number["<|notimestamps|>"],
         "max_initial_timestamp_index": 25,
         "alignment_heads": [[1, 2], [0, 1], [1, 0]],
-        "suppress_tokens": [number[token] for token in _SPECIAL[1:]],
+        "suppress_tokens": [tokenizer.convert_tokens_to_ids(token) for token in suppressed],
         "begin_suppress_tokens": [220, number["<|endoftext|>"]],
-        "max_length": 24,
+        "max_length": 12,
         **generation,
     }
-    ends = {name: getattr(config, name) for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id")}
+    ends = {
+        name: getattr(config, name) for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id")
+    }
     model.generation_config = GenerationConfig(**ends, **settings)
     model.save_pretrained(folder)
     extractor = WhisperFeatureExtractor(feature_size=16, chunk_length=WINDOW_S)
