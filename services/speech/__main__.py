@@ -8,8 +8,16 @@ SPEC = ServiceSpec(
     tasks={
         "sphinx": "services.speech.tasks.sphinx:Sphinx",
         "espeak": "services.speech.tasks.espeak:ESpeak",
+        "speech-recognition": "services.speech.tasks.whisper:Whisper",
+        "ctc-speech-recognition": "services.speech.tasks.ctc:Ctc",
+        "text-to-speech": "services.speech.tasks.vits:Vits",
     },
     servicer="services.speech.service:SpeechService",
+    architectures={
+        "WhisperForConditionalGeneration": "speech-recognition",
+        "ForCTC": "ctc-speech-recognition",
+        "VitsModel": "text-to-speech",
+    },
 )
 
 if __name__ == "__main__":

@@ -33,9 +33,8 @@ class SpeechService(speech_pb2_grpc.SpeechServiceServicer):
         self, request: speech_pb2.RecognizeRequest, context: Context
     ) -> speech_pb2.RecognizeResponse:
         """Writes down what is said in a recording."""
-        answer = await self._models.run(
-            Recognizer, "Recognize", request.model, [_audio(request.audio)], context
-        )
+        recording = _audio(request.audio, _language(request.language_code))
+        answer = await self._models.run(Recognizer, "Recognize", request.model, [recording], context)
         (heard,) = answer.outputs
         return speech_pb2.RecognizeResponse(
             transcript=heard.text,
@@ -43,13 +42,14 @@ class SpeechService(speech_pb2_grpc.SpeechServiceServicer):
             words=[
                 speech_pb2.RecognizedWord(
                     word=word.word,
-                    start_time=_duration(word.start_s),
-                    end_time=_duration(word.end_s),
+                    start_time=None if word.start_s is None else _duration(word.start_s),
+                    end_time=None if word.end_s is None else _duration(word.end_s),
                     confidence=word.confidence,
                 )
                 for word in heard.words
             ],
             audio_duration=_duration(heard.duration_s),
+            language_code=heard.language,
             served_by=answer.served_by,
         )
 
@@ -83,11 +83,7 @@ class SpeechService(speech_pb2_grpc.SpeechServiceServicer):
         context: Context,
     ) -> speech_pb2.ListVoicesResponse:
         """Lists the voices that Synthesize can speak with."""
-        language = request.language_code
-        if language and not _LANGUAGE.fullmatch(language):
-            raise InvalidArgument(
-                "should be a BCP-47 language such as en or en-GB, or empty for all", field="language_code"
-            )
+        language = _language(request.language_code)
         loaded = await self._models.acquire(Synthesizer, "ListVoices", request.model, context)
         voices = [voice for voice in loaded.task.voices if not language or voice.speaks(language)]
         page, next_page_token = fields.page(voices, request.page_size, request.page_token)
@@ -103,11 +99,19 @@ class SpeechService(speech_pb2_grpc.SpeechServiceServicer):
         )
 
 
-def _audio(audio: speech_pb2.Audio) -> AudioInput:
+def _language(code: str) -> str:
+    if code and not _LANGUAGE.fullmatch(code):
+        raise InvalidArgument(
+            "should be a BCP-47 language such as en or en-GB, or empty", field="language_code"
+        )
+    return code
+
+
+def _audio(audio: speech_pb2.Audio, language: str) -> AudioInput:
     source = audio.WhichOneof("source")
     content = fields.media("audio", source, audio.content, audio.uri)
     if _encoding("audio.encoding", audio.encoding) != speech_pb2.AUDIO_ENCODING_LINEAR16:
-        return AudioInput(content=content, field=f"audio.{source}")
+        return AudioInput(content=content, field=f"audio.{source}", language=language)
     rate = audio.sample_rate_hertz
     if not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
         raise InvalidArgument(
@@ -120,6 +124,7 @@ def _audio(audio: speech_pb2.Audio) -> AudioInput:
         sample_rate_hz=rate,
         channels=fields.count("audio.channel_count", audio.channel_count, default=1, high=MOST_CHANNELS),
         field=f"audio.{source}",
+        language=language,
     )
 
 

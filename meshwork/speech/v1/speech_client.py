@@ -18,6 +18,7 @@ class SpeechClient(calls.SyncService):
         audio: calls.Media | pb.Audio,
         *,
         model: str = "",
+        language_code: str = "",
         timeout_s: float | None = None,
     ) -> pb.RecognizeResponse:
         """Writes down what is said in a recording, with the time of each word.
@@ -26,6 +27,8 @@ class SpeechClient(calls.SyncService):
             audio: The recording, at most 10 minutes long.
             model: The model: empty for the default, `name` for its live version, `name@version`
                 for that version.
+            language_code: BCP-47 language that is spoken, for example `en`. Empty to let a
+                model of many languages find out; a model of one language refuses any other.
             timeout_s: seconds until the call fails; None for the client's.
 
         Raises:
@@ -34,6 +37,7 @@ class SpeechClient(calls.SyncService):
         request = pb.RecognizeRequest(
             audio=calls.media(pb.Audio, audio),
             model=model,
+            language_code=language_code,
         )
         return self._unary("Recognize", request, pb.RecognizeResponse, timeout_s)
 
@@ -109,6 +113,7 @@ class AsyncSpeechClient(calls.AsyncService):
         audio: calls.Media | pb.Audio,
         *,
         model: str = "",
+        language_code: str = "",
         timeout_s: float | None = None,
     ) -> pb.RecognizeResponse:
         """Writes down what is said in a recording, with the time of each word.
@@ -117,6 +122,8 @@ class AsyncSpeechClient(calls.AsyncService):
             audio: The recording, at most 10 minutes long.
             model: The model: empty for the default, `name` for its live version, `name@version`
                 for that version.
+            language_code: BCP-47 language that is spoken, for example `en`. Empty to let a
+                model of many languages find out; a model of one language refuses any other.
             timeout_s: seconds until the call fails; None for the client's.
 
         Raises:
@@ -125,6 +132,7 @@ class AsyncSpeechClient(calls.AsyncService):
         request = pb.RecognizeRequest(
             audio=calls.media(pb.Audio, audio),
             model=model,
+            language_code=language_code,
         )
         return await self._unary("Recognize", request, pb.RecognizeResponse, timeout_s)
 

@@ -28,7 +28,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from meshwork.type.v1 import served_by_pb2 as meshwork_dot_type_dot_v1_dot_served__by__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmeshwork/speech/v1/speech.proto\x12\x12meshwork.speech.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a meshwork/type/v1/served_by.proto\"\x9a\x01\n\x05\x41udio\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\r\n\x03uri\x18\x02 \x01(\tH\x00\x12\x33\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32!.meshwork.speech.v1.AudioEncoding\x12\x19\n\x11sample_rate_hertz\x18\x04 \x01(\x05\x12\x15\n\rchannel_count\x18\x05 \x01(\x05\x42\x08\n\x06source\"W\n\x10RecognizeRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12.\n\x05\x61udio\x18\x02 \x01(\x0b\x32\x19.meshwork.speech.v1.AudioB\x04\xe2\x41\x01\x02\"\x8e\x01\n\x0eRecognizedWord\x12\x0c\n\x04word\x18\x01 \x01(\t\x12-\n\nstart_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nconfidence\x18\x04 \x01(\x02\"\xd0\x01\n\x11RecognizeResponse\x12\x12\n\ntranscript\x18\x01 \x01(\t\x12\x12\n\nconfidence\x18\x02 \x01(\x02\x12\x31\n\x05words\x18\x03 \x03(\x0b\x32\".meshwork.speech.v1.RecognizedWord\x12\x31\n\x0e\x61udio_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tserved_by\x18\x05 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"\xa9\x01\n\x11SynthesizeRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04text\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05voice\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rspeaking_rate\x18\x04 \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x39\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32!.meshwork.speech.v1.AudioEncodingB\x04\xe2\x41\x01\x01\"\xec\x01\n\x12SynthesizeResponse\x12\x15\n\raudio_content\x18\x01 \x01(\x0c\x12\x33\n\x08\x65ncoding\x18\x02 \x01(\x0e\x32!.meshwork.speech.v1.AudioEncoding\x12\x19\n\x11sample_rate_hertz\x18\x03 \x01(\x05\x12\x31\n\x0e\x61udio_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05voice\x18\x05 \x01(\t\x12-\n\tserved_by\x18\x06 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"x\n\x11ListVoicesRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rlanguage_code\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"B\n\x05Voice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rlanguage_code\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\"\x87\x01\n\x12ListVoicesResponse\x12)\n\x06voices\x18\x01 \x03(\x0b\x32\x19.meshwork.speech.v1.Voice\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12-\n\tserved_by\x18\x03 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy*d\n\rAudioEncoding\x12\x1e\n\x1a\x41UDIO_ENCODING_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41UDIO_ENCODING_WAV\x10\x01\x12\x1b\n\x17\x41UDIO_ENCODING_LINEAR16\x10\x02\x32\x8b\x03\n\rSpeechService\x12|\n\tRecognize\x12$.meshwork.speech.v1.RecognizeRequest\x1a%.meshwork.speech.v1.RecognizeResponse\"\"\x90\x02\x01\x82\xd3\xe4\x93\x02\x19\"\x14/v1/speech:recognize:\x01*\x12\x80\x01\n\nSynthesize\x12%.meshwork.speech.v1.SynthesizeRequest\x1a&.meshwork.speech.v1.SynthesizeResponse\"#\x90\x02\x01\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/speech:synthesize:\x01*\x12y\n\nListVoices\x12%.meshwork.speech.v1.ListVoicesRequest\x1a&.meshwork.speech.v1.ListVoicesResponse\"\x1c\x90\x02\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/speech/voicesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmeshwork/speech/v1/speech.proto\x12\x12meshwork.speech.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a meshwork/type/v1/served_by.proto\"\x9a\x01\n\x05\x41udio\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\r\n\x03uri\x18\x02 \x01(\tH\x00\x12\x33\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32!.meshwork.speech.v1.AudioEncoding\x12\x19\n\x11sample_rate_hertz\x18\x04 \x01(\x05\x12\x15\n\rchannel_count\x18\x05 \x01(\x05\x42\x08\n\x06source\"t\n\x10RecognizeRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12.\n\x05\x61udio\x18\x02 \x01(\x0b\x32\x19.meshwork.speech.v1.AudioB\x04\xe2\x41\x01\x02\x12\x1b\n\rlanguage_code\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\x8e\x01\n\x0eRecognizedWord\x12\x0c\n\x04word\x18\x01 \x01(\t\x12-\n\nstart_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nconfidence\x18\x04 \x01(\x02\"\xe7\x01\n\x11RecognizeResponse\x12\x12\n\ntranscript\x18\x01 \x01(\t\x12\x12\n\nconfidence\x18\x02 \x01(\x02\x12\x31\n\x05words\x18\x03 \x03(\x0b\x32\".meshwork.speech.v1.RecognizedWord\x12\x31\n\x0e\x61udio_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tserved_by\x18\x05 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\x12\x15\n\rlanguage_code\x18\x06 \x01(\t\"\xa9\x01\n\x11SynthesizeRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04text\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05voice\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rspeaking_rate\x18\x04 \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x39\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32!.meshwork.speech.v1.AudioEncodingB\x04\xe2\x41\x01\x01\"\xec\x01\n\x12SynthesizeResponse\x12\x15\n\raudio_content\x18\x01 \x01(\x0c\x12\x33\n\x08\x65ncoding\x18\x02 \x01(\x0e\x32!.meshwork.speech.v1.AudioEncoding\x12\x19\n\x11sample_rate_hertz\x18\x03 \x01(\x05\x12\x31\n\x0e\x61udio_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05voice\x18\x05 \x01(\t\x12-\n\tserved_by\x18\x06 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"x\n\x11ListVoicesRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rlanguage_code\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"B\n\x05Voice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rlanguage_code\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\"\x87\x01\n\x12ListVoicesResponse\x12)\n\x06voices\x18\x01 \x03(\x0b\x32\x19.meshwork.speech.v1.Voice\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12-\n\tserved_by\x18\x03 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy*d\n\rAudioEncoding\x12\x1e\n\x1a\x41UDIO_ENCODING_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41UDIO_ENCODING_WAV\x10\x01\x12\x1b\n\x17\x41UDIO_ENCODING_LINEAR16\x10\x02\x32\x8b\x03\n\rSpeechService\x12|\n\tRecognize\x12$.meshwork.speech.v1.RecognizeRequest\x1a%.meshwork.speech.v1.RecognizeResponse\"\"\x90\x02\x01\x82\xd3\xe4\x93\x02\x19\"\x14/v1/speech:recognize:\x01*\x12\x80\x01\n\nSynthesize\x12%.meshwork.speech.v1.SynthesizeRequest\x1a&.meshwork.speech.v1.SynthesizeResponse\"#\x90\x02\x01\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/speech:synthesize:\x01*\x12y\n\nListVoices\x12%.meshwork.speech.v1.ListVoicesRequest\x1a&.meshwork.speech.v1.ListVoicesResponse\"\x1c\x90\x02\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/speech/voicesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOGNIZEREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\001'
   _globals['_RECOGNIZEREQUEST'].fields_by_name['audio']._loaded_options = None
   _globals['_RECOGNIZEREQUEST'].fields_by_name['audio']._serialized_options = b'\342A\001\002'
+  _globals['_RECOGNIZEREQUEST'].fields_by_name['language_code']._loaded_options = None
+  _globals['_RECOGNIZEREQUEST'].fields_by_name['language_code']._serialized_options = b'\342A\001\001'
   _globals['_SYNTHESIZEREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_SYNTHESIZEREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\001'
   _globals['_SYNTHESIZEREQUEST'].fields_by_name['text']._loaded_options = None
@@ -63,26 +65,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPEECHSERVICE'].methods_by_name['Synthesize']._serialized_options = b'\220\002\001\202\323\344\223\002\032\"\025/v1/speech:synthesize:\001*'
   _globals['_SPEECHSERVICE'].methods_by_name['ListVoices']._loaded_options = None
   _globals['_SPEECHSERVICE'].methods_by_name['ListVoices']._serialized_options = b'\220\002\001\202\323\344\223\002\023\022\021/v1/speech/voices'
-  _globals['_AUDIOENCODING']._serialized_start=1525
-  _globals['_AUDIOENCODING']._serialized_end=1625
+  _globals['_AUDIOENCODING']._serialized_start=1577
+  _globals['_AUDIOENCODING']._serialized_end=1677
   _globals['_AUDIO']._serialized_start=185
   _globals['_AUDIO']._serialized_end=339
   _globals['_RECOGNIZEREQUEST']._serialized_start=341
-  _globals['_RECOGNIZEREQUEST']._serialized_end=428
-  _globals['_RECOGNIZEDWORD']._serialized_start=431
-  _globals['_RECOGNIZEDWORD']._serialized_end=573
-  _globals['_RECOGNIZERESPONSE']._serialized_start=576
-  _globals['_RECOGNIZERESPONSE']._serialized_end=784
-  _globals['_SYNTHESIZEREQUEST']._serialized_start=787
-  _globals['_SYNTHESIZEREQUEST']._serialized_end=956
-  _globals['_SYNTHESIZERESPONSE']._serialized_start=959
-  _globals['_SYNTHESIZERESPONSE']._serialized_end=1195
-  _globals['_LISTVOICESREQUEST']._serialized_start=1197
-  _globals['_LISTVOICESREQUEST']._serialized_end=1317
-  _globals['_VOICE']._serialized_start=1319
-  _globals['_VOICE']._serialized_end=1385
-  _globals['_LISTVOICESRESPONSE']._serialized_start=1388
-  _globals['_LISTVOICESRESPONSE']._serialized_end=1523
-  _globals['_SPEECHSERVICE']._serialized_start=1628
-  _globals['_SPEECHSERVICE']._serialized_end=2023
+  _globals['_RECOGNIZEREQUEST']._serialized_end=457
+  _globals['_RECOGNIZEDWORD']._serialized_start=460
+  _globals['_RECOGNIZEDWORD']._serialized_end=602
+  _globals['_RECOGNIZERESPONSE']._serialized_start=605
+  _globals['_RECOGNIZERESPONSE']._serialized_end=836
+  _globals['_SYNTHESIZEREQUEST']._serialized_start=839
+  _globals['_SYNTHESIZEREQUEST']._serialized_end=1008
+  _globals['_SYNTHESIZERESPONSE']._serialized_start=1011
+  _globals['_SYNTHESIZERESPONSE']._serialized_end=1247
+  _globals['_LISTVOICESREQUEST']._serialized_start=1249
+  _globals['_LISTVOICESREQUEST']._serialized_end=1369
+  _globals['_VOICE']._serialized_start=1371
+  _globals['_VOICE']._serialized_end=1437
+  _globals['_LISTVOICESRESPONSE']._serialized_start=1440
+  _globals['_LISTVOICESRESPONSE']._serialized_end=1575
+  _globals['_SPEECHSERVICE']._serialized_start=1680
+  _globals['_SPEECHSERVICE']._serialized_end=2075
 # @@protoc_insertion_point(module_scope)

@@ -93,8 +93,13 @@ class RecognizeRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model: empty for the default, `name` for its live version, `name@version` for that version."""
+    language_code: _builtins.str
+    """BCP-47 language that is spoken, for example `en`. Empty to let a model of many languages find out;
+    a model of one language refuses any other.
+    """
     @_builtins.property
     def audio(self) -> Global___Audio:
         """The recording, at most 10 minutes long."""
@@ -104,10 +109,11 @@ class RecognizeRequest(_message.Message):
         *,
         model: _builtins.str = ...,
         audio: Global___Audio | None = ...,
+        language_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "language_code", b"language_code", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -129,11 +135,13 @@ class RecognizedWord(_message.Message):
     """How sure the model is of the word, from 0 to 1."""
     @_builtins.property
     def start_time(self) -> _duration_pb2.Duration:
-        """When it starts, from the beginning of the recording."""
+        """When it starts, from the beginning of the recording. A model that times no words gives the times of
+        the segment that the word is in, or none.
+        """
 
     @_builtins.property
     def end_time(self) -> _duration_pb2.Duration:
-        """When it ends, from the beginning of the recording."""
+        """When it ends, from the beginning of the recording; set if `start_time` is."""
 
     def __init__(
         self,
@@ -162,10 +170,13 @@ class RecognizeResponse(_message.Message):
     WORDS_FIELD_NUMBER: _builtins.int
     AUDIO_DURATION_FIELD_NUMBER: _builtins.int
     SERVED_BY_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     transcript: _builtins.str
     """What was said; empty if no speech was found."""
     confidence: _builtins.float
     """How sure the model is of the whole, from 0 to 1."""
+    language_code: _builtins.str
+    """BCP-47 language that was heard; empty if the model does not say."""
     @_builtins.property
     def words(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecognizedWord]:
         """The words in the order in which they were said."""
@@ -186,10 +197,11 @@ class RecognizeResponse(_message.Message):
         words: _abc.Iterable[Global___RecognizedWord] | None = ...,
         audio_duration: _duration_pb2.Duration | None = ...,
         served_by: _served_by_pb2.ServedBy | None = ...,
+        language_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio_duration", b"audio_duration", "served_by", b"served_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_duration", b"audio_duration", "confidence", b"confidence", "served_by", b"served_by", "transcript", b"transcript", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_duration", b"audio_duration", "confidence", b"confidence", "language_code", b"language_code", "served_by", b"served_by", "transcript", b"transcript", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -36,6 +36,7 @@ class AudioInput:
     sample_rate_hz: int = 0  # of raw samples
     channels: int = 1  # of raw samples, interleaved
     field: str = "audio.content"  # which field of the request held it
+    language: str = ""  # BCP-47, that is spoken; "" if the caller does not say
 
 
 def decode(audio: AudioInput) -> Samples:

@@ -1,8 +1,8 @@
-"""eSpeak NG's language names as BCP-47 tags (RFC 5646)."""
+"""Models' names of languages as BCP-47 tags (RFC 5646)."""
 
 from __future__ import annotations
 
-# Names whose subtags are no subtags of BCP-47, or mean a country there.
+# Names of eSpeak NG whose subtags are no subtags of BCP-47, or mean a country there.
 _OWN = {
     "ca-ba": "ca-ES-x-balear",
     "ca-nw": "ca-ES-x-nordoc",
@@ -15,7 +15,7 @@ _OWN = {
 
 
 def language_tag(name: str) -> str:
-    """The tag in its usual case: `en-gb-x-rp` -> `en-GB-x-rp`, `fa-latn` -> `fa-Latn`."""
+    """eSpeak NG's name as a tag in its usual case: `en-gb-x-rp` -> `en-GB-x-rp`, `fa-latn` -> `fa-Latn`."""
     name = _OWN.get(name.lower(), name)
     language, *rest = name.split("-")
     tags = [language.lower()]
@@ -29,3 +29,14 @@ def language_tag(name: str) -> str:
         else:
             tags.append(subtag.lower())
     return "-".join(tags)
+
+
+def short_tag(code: str) -> str:
+    """The tag of an ISO 639 code of two or three letters, in its shortest form: `eng` -> `en`."""
+    from langcodes import standardize_tag
+    from langcodes.tag_parser import LanguageTagError
+
+    try:
+        return standardize_tag(code)
+    except LanguageTagError:
+        return code

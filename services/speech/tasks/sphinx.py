@@ -17,7 +17,7 @@ import numpy.typing as npt
 from meshwork.errors import Internal, MeshworkError
 from meshwork.serving.card import CardError, ModelDirectory
 from services.speech.tasks.audio import RATE_HZ, AudioInput, Samples, decode
-from services.speech.tasks.recognize import Recognizer, Transcript, Word
+from services.speech.tasks.recognize import Recognizer, Transcript, Word, check_language
 from services.speech.tasks.utterances import utterances
 from services.speech.tasks.zygote import Crashed, Zygote, forks_at_once
 
@@ -67,6 +67,7 @@ class Sphinx(Recognizer[Utterances, list[Word]]):
 
     def preprocess(self, request: AudioInput) -> Utterances:
         """Decodes the recording and finds what is said in it."""
+        check_language(request, "en-US")
         samples = levelled(decode(request))
         # The noise comes after: the detector of speech would need a while to know it for noise.
         spans = tuple(utterances(to_int16(samples)))
