@@ -133,7 +133,7 @@ class _Field:
     def _option(self, field: FieldDescriptor, *, name: str = "", required: bool = False) -> click.Option:
         name = name or field.name
         flag = "--" + ALIASES.get(name, name).replace("_", "-")
-        # One that is given several times reads better in the singular: --label cat --label dog.
+        # One that is given several times reads better in the singular: --text one --text two.
         flags = [flag.removesuffix("s"), flag] if field.is_repeated else [flag]
         return click.Option(
             [*dict.fromkeys(flags), name],

@@ -38,7 +38,7 @@ CALLS: list[tuple[str, str, str, Any]] = [
     (
         "vision",
         "Classify",
-        "FILE --label cat --labels dog",
+        "FILE cat dog",
         vision_pb2.ClassifyRequest(image={"content": b"abc"}, labels=["cat", "dog"]),
     ),
     (

@@ -149,7 +149,7 @@ async def test_loading_and_unloading_again_and_again_keeps_nothing(table: ModelT
     await table.add(heavy(tmp_path, "a"))
     await table.unload("a")
     before = resident_mb()
-    for _ in range(10):
+    for _ in range(3):
         await table.load("a")
         await table.unload("a")
     assert resident_mb() - before < 0.5 * MEGABYTES
