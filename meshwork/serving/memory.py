@@ -6,7 +6,10 @@ import contextlib
 import ctypes
 import gc
 import sys
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -77,9 +80,14 @@ def _high_water() -> int:
     return 0
 
 
-def give_back() -> None:
-    """Returns to the system what unloaded models held: garbage, the C heap's free pages, GPU caches."""
-    gc.collect()
+def give_back(unloaded: Sequence[weakref.ref[Any]]) -> None:
+    """Returns to the system what unloaded models held: the C heap's free pages, GPU caches.
+
+    Python's collector stops every thread for as long as it looks through all objects, half a second
+    where large libraries are loaded: it is asked only if an `unloaded` task is still there.
+    """
+    if any(task() is not None for task in unloaded):
+        gc.collect()
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # another C library than glibc
             ctypes.CDLL(None).malloc_trim(0)

@@ -16,6 +16,7 @@ import asyncio
 import logging
 import math
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
@@ -243,7 +244,10 @@ class ModelTable:
         loaded, entry.loaded = entry.loaded, None
         self._enter(entry.described, router_pb2.MODEL_STATE_UNLOADED)
         if loaded is not None:
+            tasks = [weakref.ref(worker.task) for worker in loaded.workers]
             await self._take_down(entry, loaded, cause)
+            del loaded
+            await asyncio.get_running_loop().run_in_executor(self._loader, memory.give_back, tasks)
 
     async def remove(self, name: str, version: str = "") -> None:
         """Unloads and forgets a model: that version, or all of them; nothing happens if there is none."""
@@ -396,8 +400,6 @@ class ModelTable:
         metrics.UNLOADS.labels(loaded.card.name, cause).inc()
         entry.described.memory_bytes = 0
         log.info("unloaded %s (%s)", loaded.card.id, cause)
-        del loaded, worker
-        await asyncio.get_running_loop().run_in_executor(self._loader, memory.give_back)
 
     def _device(self, name: str) -> Device:
         if name not in self._devices:
