@@ -19,9 +19,9 @@ from meshwork.serving.call import Call
 from meshwork.serving.card import ModelCard
 from meshwork.serving.device import BatchSource, Device, Done
 from meshwork.serving.lane import AnyTask, Lane, Work
-from meshwork.serving.oip.raw_task import RawTask
 from meshwork.serving.sizes import nbytes
 from meshwork.serving.streams import StreamSource
+from meshwork.serving.tensor_task import TensorTask
 from meshwork.serving.threads import contained
 from meshwork.type.v1 import served_by_pb2
 
@@ -57,12 +57,17 @@ class Loaded(Generic[K]):
     lane: Lane
     workers: tuple[Worker, ...]
     cpu: Executor
-    raw: Loaded[RawTask] | None = None  # its network as named tensors, in a queue of its own
+    raw: Loaded[TensorTask] | None = None  # its network as named tensors, in a queue of its own
 
     @property
     def task(self) -> K:
         """The model's task; of several devices', the first one's."""
         return cast(K, self.workers[0].task)
+
+    @property
+    def tensors(self) -> Loaded[TensorTask] | None:
+        """What runs the model's network on named tensors, if it has that form."""
+        return cast(Loaded[TensorTask], self) if isinstance(self.task, TensorTask) else self.raw
 
     @property
     def idle(self) -> bool:

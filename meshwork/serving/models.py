@@ -45,10 +45,10 @@ from meshwork.serving.lane import AnyTask, Lane
 from meshwork.serving.ledger import Ledger
 from meshwork.serving.load import LoadMeter
 from meshwork.serving.loaded import K, Loaded, Streamed, Worker
-from meshwork.serving.oip.raw_task import RawTask
 from meshwork.serving.sources import Catalogue, default_name, open_source
 from meshwork.serving.streams import StreamSource
 from meshwork.serving.task import In, Out, StreamTask, Task
+from meshwork.serving.tensor_task import TensorTask
 from meshwork.serving.threads import contained
 from meshwork.type.v1 import served_by_pb2
 
@@ -360,15 +360,16 @@ class ModelTable:
         raw = self._as_tensors(entry, workers)
         return Loaded(card, self._replica, lane, tuple(workers), self._cpu, raw)
 
-    def _as_tensors(self, entry: Entry, workers: Sequence[Worker]) -> Loaded[RawTask] | None:
-        """The workers' networks as named tensors, if they have that form, on the same devices."""
+    def _as_tensors(self, entry: Entry, workers: Sequence[Worker]) -> Loaded[TensorTask] | None:
+        """The workers' networks as named tensors, on the same devices; None without that form, or if
+        the model is served in no other."""
         lane = Lane(entry.kind.max_batch_items)
         own = []
         for worker in workers:
             engine = worker.task.tensors
-            if engine is None:
+            if engine is None or isinstance(worker.task, TensorTask):
                 return None
-            task = RawTask(engine)
+            task = TensorTask(engine)
             source = BatchSource(entry.card.id, task, lane, worker.device, len(workers))
             own.append(Worker(task, worker.on, worker.device, source))
         for worker in own:

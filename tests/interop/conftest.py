@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from tests.interop import environment
@@ -30,6 +32,22 @@ class Target:
     http: str
 
 
+def product(folder: Path) -> str:
+    """An ONNX file: `y = x w` for x float32 [rows, 64], where w[i, j] = (i + j) / 64."""
+    weights = (np.add.outer(np.arange(64), np.arange(8)) / 64).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "product",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["rows", 64])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["rows", 8])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    path = folder / "product.onnx"
+    onnx.save(model, path)
+    return str(path)
+
+
 def cards(folder: Path, service: str) -> str:
     """The models of a service, as MESHWORK_MODELS takes them."""
     sources = []
@@ -41,6 +59,8 @@ def cards(folder: Path, service: str) -> str:
             f"methods: [{'Embed' if service == 'nlp' else 'Classify'}]\n"
         )
         sources.append({"source": str(path)})
+    if service == "nlp":
+        sources.append({"source": product(folder)})
     return json.dumps(sources)
 
 

@@ -14,8 +14,8 @@ import meshwork.vision.v1.vision_pb2  # noqa: F401 - with the one above, for the
 from meshwork.errors import InvalidArgument, MeshworkError, Unimplemented
 from meshwork.server import ServiceContext, ServiceSpec, main
 from meshwork.serving.card import ModelDirectory
-from meshwork.serving.engines.engine import Engine, TensorSpec, Verdict
-from meshwork.serving.oip.datatypes import BY_NUMPY, Array
+from meshwork.serving.engines.engine import Array, Engine, TensorSpec, Verdict
+from meshwork.serving.oip.datatypes import BY_NUMPY
 from meshwork.serving.task import Task
 
 FULL_NAMES = {"nlp": "meshwork.nlp.v1.NlpService", "vision": "meshwork.vision.v1.VisionService"}

@@ -160,6 +160,17 @@ def http_gives_datatypes_back_as_they_came_in_json() -> None:
             assert (back == array).all(), name
 
 
+def a_network_from_an_onnx_file_gives_what_numpy_gives() -> None:
+    x = np.random.default_rng(7).normal(size=(5, 64)).astype(np.float32)
+    weights = (np.add.outer(np.arange(64), np.arange(8)) / 64).astype(np.float32)
+    with triton.InferenceServerClient(GRPC) as client:
+        y = client.infer("product", [given(triton, "x", x)]).as_numpy("y")
+        assert np.abs(y - x @ weights).max() < 1e-4
+    with triton_http.InferenceServerClient(HTTP) as client:
+        y = client.infer("product", [given(triton_http, "x", x)]).as_numpy("y")
+        assert np.abs(y - x @ weights).max() < 1e-4
+
+
 def outputs_come_as_asked_for_and_the_request_id_comes_back() -> None:
     with triton.InferenceServerClient(GRPC) as client:
         wanted = [triton.InferRequestedOutput("rows"), triton.InferRequestedOutput("y")]

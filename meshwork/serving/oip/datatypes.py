@@ -25,11 +25,9 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meshwork.errors import InvalidArgument
-
-Array = NDArray[Any]
+from meshwork.serving.engines.engine import Array
 
 _LENGTH = struct.Struct("<I")
 

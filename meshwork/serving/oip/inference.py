@@ -17,13 +17,13 @@ from meshwork.errors import InvalidArgument, MeshworkError, ModelNotFound, Unimp
 from meshwork.names import version_order
 from meshwork.router.v1 import router_pb2
 from meshwork.serving.call import Call
+from meshwork.serving.engines.engine import Array
 from meshwork.serving.loaded import Loaded
 from meshwork.serving.models import ModelTable
-from meshwork.serving.oip.datatypes import Array
-from meshwork.serving.oip.raw_task import RawTask, rows
 from meshwork.serving.oip.repository import BACKEND, index
 from meshwork.serving.oip.signature import Given, Signature, Tensor
 from meshwork.serving.oip.statistics import ModelUse
+from meshwork.serving.tensor_task import TensorTask, rows
 from meshwork.type.v1 import served_by_pb2
 
 
@@ -59,7 +59,7 @@ class Inference:
         self._full_name = full_name
         self._models = models
         self._uses: dict[str, ModelUse] = {}  # by name@version
-        self._signatures: WeakKeyDictionary[RawTask, Signature] = WeakKeyDictionary()
+        self._signatures: WeakKeyDictionary[TensorTask, Signature] = WeakKeyDictionary()
 
     def name(self, name: str, version: str, *, field: str) -> str:
         """`NAME` or `NAME@VERSION` for a request's name and version.
@@ -122,16 +122,17 @@ class Inference:
             use.success(rows(arrays) if signature.batched else 1, time.monotonic() - began, served_by)
             return Inferred({name: made[name] for name in wanted}, served_by)
 
-    def _raw(self, loaded: Loaded[Any]) -> Loaded[RawTask]:
-        if loaded.raw is None:
+    def _raw(self, loaded: Loaded[Any]) -> Loaded[TensorTask]:
+        raw = loaded.tensors
+        if raw is None:
             methods = ", ".join(loaded.card.methods or loaded.task.methods)
             raise Unimplemented(
                 f"{loaded.card.id} has no tensors to run by themselves; call {methods} of {self._full_name}",
                 metadata={"model": loaded.card.id, "methods": methods, "service": self._full_name},
             )
-        return loaded.raw
+        return raw
 
-    def _signature(self, raw: Loaded[RawTask]) -> Signature:
+    def _signature(self, raw: Loaded[TensorTask]) -> Signature:
         found = self._signatures.get(raw.task)
         if found is None:
             found = self._signatures[raw.task] = Signature(raw.task.tensors)
@@ -140,7 +141,7 @@ class Inference:
     async def metadata(self, model: str, call: Call) -> dict[str, Any]:
         """What a model takes and gives: ModelMetadata."""
         async with self._models.using(model, call) as loaded:
-            signature = self._signature(loaded.raw) if loaded.raw else None
+            signature = self._signature(loaded.tensors) if loaded.tensors else None
             versions = [each.version for each in self._models.describe() if each.name == loaded.card.name]
             return {
                 "name": loaded.card.name,

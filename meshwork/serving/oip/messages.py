@@ -9,7 +9,8 @@ from google.protobuf.message import Message
 
 from meshwork.errors import InvalidArgument, Unimplemented
 from meshwork.inference.v2 import open_inference_pb2 as pb
-from meshwork.serving.oip.datatypes import BY_NUMPY, Array, Datatype, Reader, from_raw, from_values, to_raw
+from meshwork.serving.engines.engine import Array
+from meshwork.serving.oip.datatypes import BY_NUMPY, Datatype, Reader, from_raw, from_values, to_raw
 from meshwork.serving.oip.signature import Given
 
 _SHARED_MEMORY = "shared_memory_region"

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshwork.errors import InvalidArgument
-from meshwork.serving.oip.datatypes import Array, Reader, from_json, to_json, to_raw
+from meshwork.serving.engines.engine import Array
+from meshwork.serving.oip.datatypes import Reader, from_json, to_json, to_raw
 from meshwork.serving.oip.messages import datatype_of, no_shared_memory, raw_reader, refuse_output
 from meshwork.serving.oip.signature import Given
 

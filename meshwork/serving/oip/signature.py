@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from meshwork.errors import InvalidArgument
-from meshwork.serving.engines.engine import Engine, TensorSpec
-from meshwork.serving.oip.datatypes import BY_NUMPY, DATATYPES, Array, Datatype, Reader, names
+from meshwork.serving.engines.engine import Array, Engine, TensorSpec
+from meshwork.serving.oip.datatypes import BY_NUMPY, DATATYPES, Datatype, Reader, names
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -16,12 +16,14 @@ from meshwork.errors import Overloaded, Unavailable, Unimplemented
 from meshwork.model_config import ModelConfig
 from meshwork.router.v1 import router_pb2
 from meshwork.serving.call import Call
+from meshwork.serving.card import ModelDirectory
+from meshwork.serving.engines.engine import Array
 from meshwork.serving.load import LoadMeter
 from meshwork.serving.models import ModelTable
-from meshwork.serving.oip.datatypes import Array
 from meshwork.serving.oip.inference import Inference, Inferred
 from meshwork.serving.oip.signature import Given
-from tests.interop.tensor_service import Line, Words
+from meshwork.serving.tensor_task import TensorTask
+from tests.interop.tensor_service import Line
 from tests.unit.contexts import FakeContext
 from tests.unit.serving.test_models import write_card
 
@@ -163,29 +165,27 @@ async def test_one_bad_row_fails_its_own_request_alone(
     assert "should not hold -1" in str(outcomes[2])
 
 
-class Gone(Words):
-    """Has a network that gives fewer rows than it took."""
-
-    @property
-    def tensors(self) -> Any:
-        engine = Line().tensors
-
-        def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-            return {"y": inputs["x"][:0], "rows": inputs["x"][:0]}
-
-        engine.run = run  # type: ignore[method-assign]
-        return engine
-
-
-async def test_a_network_that_loses_rows_fails_its_callers_and_not_the_replica(tmp_path: Path) -> None:
-    table = ModelTable("nlp", "nlp-1", {"gone": f"{__name__}:Gone"}, "cpu", LoadMeter())
+async def test_a_network_that_is_served_as_tensors_only_has_one_queue(tmp_path: Path) -> None:
+    tasks = {"sum": f"{__name__}:Sum"}
+    table = ModelTable("nlp", "nlp-1", tasks, "cpu", LoadMeter())
     try:
-        await table.add(config(tmp_path, "gone"))
-        with pytest.raises(RuntimeError, match="rows"):
-            await infer(Inference("nlp", "", table), row(1))
-        assert table.describe()[0].state == router_pb2.MODEL_STATE_READY
+        await table.add(config(tmp_path, "sum"))
+        async with table.using("m", Call()) as loaded:
+            assert loaded.tensors is loaded
+        assert (await infer(Inference("nlp", "", table), row(1))).outputs["y"].tolist() == [[3]]
     finally:
         await table.close()
+
+
+class Sum(TensorTask):
+    """A network without a typed self."""
+
+    @classmethod
+    def load(cls, directory: ModelDirectory, device: str) -> Self:
+        return cls(Line().tensors)
+
+    def warm_up(self) -> None:
+        return
 
 
 async def test_a_model_on_two_slots_serves_tensors_on_both(tmp_path: Path) -> None:
