@@ -34,9 +34,10 @@ def squeezed(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the samples, so that what the commands write stays out of the tree."""
+    """A folder with what they read, so that what the commands write stays out of the tree."""
     folder = tmp_path_factory.mktemp("readme")
-    shutil.copytree(ROOT / "samples", folder / "samples")
+    for name in ("samples", "examples"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 
