@@ -119,7 +119,7 @@ async def test_other_models_of_the_device_take_their_turns_between_steps(table: 
 async def test_unloading_ends_streams_that_do_not_end_by_themselves(
     table: ModelTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meshwork.serving.models.UNLOAD_S", 0.1)
+    monkeypatch.setattr("meshwork.serving.lifecycle.UNLOAD_S", 0.1)
     call = asyncio.create_task(count(table, 900_000))
     await asyncio.sleep(0.05)
     await table.unload("counter")

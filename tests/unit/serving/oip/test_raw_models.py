@@ -205,7 +205,7 @@ async def test_a_model_on_two_slots_serves_tensors_on_both(tmp_path: Path) -> No
 async def test_who_waits_for_a_model_that_is_taken_away_is_told(
     table: ModelTable, inference: Inference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meshwork.serving.models.UNLOAD_S", 0.01)
+    monkeypatch.setattr("meshwork.serving.lifecycle.UNLOAD_S", 0.01)
     await table.add(config(tmp_path))
     calls = [asyncio.create_task(infer(inference, row(1000))) for _ in range(2)]
     await asyncio.sleep(0.05)
