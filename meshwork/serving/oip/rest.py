@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from meshwork.errors import InvalidArgument, MeshworkError, NotFound, TooLarge
 from meshwork.rpc import Observer, as_meshwork_error
@@ -80,6 +81,7 @@ class RestService:
         app = web.Application(middlewares=[self._answer_errors], client_max_size=self._max_bytes)
         app.add_routes(
             [
+                web.get("/metrics", _metrics),
                 web.get("/v2", self._server),
                 web.get("/v2/health/live", self._live),
                 web.get("/v2/health/ready", self._ready),
@@ -222,3 +224,7 @@ async def _object(request: web.Request) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InvalidArgument("the body should be an object", reason="MALFORMED_MESSAGE")
     return content
+
+
+async def _metrics(_: web.Request) -> web.Response:
+    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -110,3 +110,18 @@ async def test_an_address_that_is_taken_is_refused(table: ModelTable) -> None:
             RestListener(f"127.0.0.1:{rest.port}", 1.0, lambda kind: pytest.fail("nobody came"))
     finally:
         await rest.stop()
+
+
+async def test_what_the_runtime_counts_is_there_for_prometheus(table: ModelTable) -> None:
+    rest = listener(table)
+    try:
+        async with (
+            aiohttp.ClientSession(f"http://127.0.0.1:{rest.port}") as session,
+            session.get("/metrics") as response,
+        ):
+            text = await response.text()
+    finally:
+        await rest.stop()
+    assert response.status == 200
+    assert 'meshwork_model_loads_total{model="m",outcome="ready"}' in text
+    assert "meshwork_event_loop_lag_seconds_bucket" in text
