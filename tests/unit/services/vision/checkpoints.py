@@ -115,6 +115,7 @@ def rt_detr(folder: Path) -> None:
         feat_strides=[8, 16, 32], encoder_ffn_dim=32, decoder_ffn_dim=32, encoder_attention_heads=4,
         decoder_attention_heads=4, decoder_layers=1, encoder_layers=1, num_queries=20, num_denoising=0,
         decoder_in_channels=[32, 32, 32], num_labels=5, id2label=names(5), encode_proj_layers=[2],
+        freeze_backbone_batch_norms=False,
     )  # fmt: skip
     save(folder, RTDetrForObjectDetection(config), RTDetrImageProcessorPil(size={"height": 64, "width": 64}))
 
@@ -133,11 +134,11 @@ def save(folder: Path, network: Any, processor: Any) -> None:
                 parameter.normal_(0, (2 / fan) ** 0.5, generator=generator)
             elif name.endswith("bias"):
                 parameter.normal_(0, 0.3, generator=generator)
-        for name, buffer in network.named_buffers():
-            if name.endswith("running_mean"):
-                buffer.normal_(0, 0.3, generator=generator)
-            elif name.endswith("running_var"):
-                buffer.uniform_(0.5, 1.5, generator=generator)
+        norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        if norms:  # without what real activations measure, each layer would see less of the image
+            for norm in norms:
+                norm.momentum = None
+            network.train()(torch.rand(8, 3, 64, 64, generator=generator) * 2 - 1)
     network.save_pretrained(folder)
     processor.save_pretrained(folder)
 
