@@ -35,6 +35,8 @@ from services.speech.service import SpeechService
 from services.speech.tasks.audio import AudioInput
 from tests.unit.contexts import FakeContext
 
+torch.set_num_threads(1)  # threads of networks this small only wait for each other
+
 RATE_HZ = 16_000
 CONTEXT: Any = FakeContext()
 _CTC: dict[str, tuple[Any, Any]] = {

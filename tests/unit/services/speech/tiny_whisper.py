@@ -16,6 +16,8 @@ from transformers import (
     WhisperTokenizer,
 )
 
+torch.set_num_threads(1)  # threads of networks this small only wait for each other
+
 WINDOW_S = 2
 LANGUAGES = ("en", "fr", "zh")
 _TIMES = [f"<|{step * 0.02:.2f}|>" for step in range(WINDOW_S * 50 + 1)]
