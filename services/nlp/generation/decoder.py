@@ -20,6 +20,7 @@ from services.nlp.generation.ragged_attention import KeyValueShape, Span, Step
 from services.nlp.networks.packed_linear import can_pack, pack_linears, weight_bytes
 
 _CHECKED_TOKENS = 12  # of the check at load: read in two pieces, the last one written
+_TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}  # of the largest logit
 _STRETCHED_ROPE = ("dynamic", "longrope")  # positions that depend on how long the whole text is
 
 
@@ -46,13 +47,12 @@ class Decoder:
 
     Args:
         network: a causal language model of transformers, in eval mode, on its device.
-        tolerance: how far its logits may lie from the network's own, relative to the largest.
 
     Raises:
         UnfitError: the network does not keep to transformers' attention interface.
     """
 
-    def __init__(self, network: nn.Module, tolerance: float) -> None:
+    def __init__(self, network: nn.Module) -> None:
         self._network: Any = network
         config: Any = network.config
         rope = getattr(config, "rope_parameters", None) or {}
@@ -76,8 +76,8 @@ class Decoder:
             pack_linears(network)
         self.memory_bytes = weight_bytes(network)
         error = float((self._checked_answer() - own).abs().max() / own.abs().max().clamp(min=1e-6))
-        if not error <= tolerance:
-            raise UnfitError(f"logits differ by {error:.2g} from transformers' own, more than {tolerance:g}")
+        if not error <= _TOLERANCE[dtype]:
+            raise UnfitError(f"run step by step, its logits differ by {error:.2g} from transformers' own")
 
     @torch.inference_mode()
     def step(self, writing: Sequence[Rows], reading: Sequence[Rows], *, ends: Sequence[int]) -> Tensor:

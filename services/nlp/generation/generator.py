@@ -17,7 +17,8 @@ from enum import Enum
 from torch import Tensor
 
 from services.nlp.generation.decoder import Decoder, Rows
-from services.nlp.generation.sampling import Sampler, Sampling
+from services.nlp.generation.sampling import Sampler
+from services.nlp.tasks.generate import Sampling
 
 _READ_BESIDE_WRITING = 64  # prompt tokens of a step in which others write
 _READ_ALONE = 256
@@ -69,9 +70,10 @@ class Generator:
         self._decoder = decoder
         self._ends = ends
         self._most_sequences = most_sequences
-        self._free_tokens = memory_bytes // decoder.shape.token_bytes
+        self.memory_tokens = memory_bytes // decoder.shape.token_bytes
+        self.memory_bytes = memory_bytes
+        self._free_tokens = self.memory_tokens
         self._sequences: dict[int, _Sequence] = {}  # by key, in the order of joining
-        self.memory_tokens = self._free_tokens
         self.steps = 0
 
     def __len__(self) -> int:

@@ -10,24 +10,14 @@ the batch.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from services.nlp.tasks.generate import Sampling
+
 _LIKELIEST = 1024  # tokens that are sorted first; hardly ever does top_p need more
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sampling:
-    """What a request asks for."""
-
-    temperature: float = 0.0  # 0: the likeliest token always; 1: as the model thinks; above: wilder
-    top_k: int = 0  # 0 for no bound
-    top_p: float = 1.0  # more than 0, at most 1
-    repetition_penalty: float = 1.0  # above 0; 1 for none
-    seed: int | None = None  # None for one that nobody knows
 
 
 class Sampler:
