@@ -33,7 +33,6 @@ ALIASES = {
     "source_language": "from",
     "speaking_rate": "rate",
     "language_code": "language",
-    "messages": "message",
 }
 ARGUMENTS = {"meshwork.nlp.v1.GenerateRequest.prompt"}  # given without a flag, though optional
 CONTENT = "content"  # the field that makes a message one which is read from a file
