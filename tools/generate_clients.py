@@ -197,6 +197,8 @@ class Writer:
         if field.type == Field.TYPE_ENUM:
             return f"pb.{short}.ValueType", f"pb.{snake(short).upper()}_UNSPECIFIED", name
         annotation, default = SCALARS[field.type]
+        if field.proto3_optional:
+            return f"{annotation} | None", "None", name
         if field.HasField("oneof_index"):
             # Unset and empty differ in a oneof; protobuf takes None for unset, its stubs do not.
             return f"{annotation} | None", "None", f"{name},  # type: ignore[arg-type]"

@@ -7,7 +7,9 @@ they are. A method may be shortened as far as it stays unique.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -32,6 +34,7 @@ ALIASES = {
     "speaking_rate": "rate",
     "language_code": "language",
 }
+ARGUMENTS = {"meshwork.nlp.v1.GenerateRequest.prompt"}  # given without a flag, though optional
 CONTENT = "content"  # the field that makes a message one which is read from a file
 
 
@@ -99,6 +102,9 @@ class _Field:
             for extra in message.fields:
                 if extra.containing_oneof is None:
                     yield self._option(extra)
+        elif message is not None and field.is_repeated and not _required(field):
+            names = ": ".join(inner.name.upper() for inner in message.fields)
+            yield self._option(field, type=_Pair(message), metavar=f"'{names}'")
         elif message is not None and field.is_repeated:
             # A list of (user, item) is given as one USER and many ITEMs.
             required = [inner for inner in message.fields if _required(inner)]
@@ -118,6 +124,8 @@ class _Field:
             yield self._parameter(name, name.upper(), _type(field), many=field.is_repeated)
 
     def _parameter(self, name: str, metavar: str, kind: Any, *, many: bool) -> click.Parameter:
+        if self.field.full_name in ARGUMENTS:
+            return click.Argument([name], required=False, type=kind, metavar=f"[{metavar}]")
         if _required(self.field) and name not in ALIASES:
             return click.Argument(
                 [name],
@@ -130,7 +138,9 @@ class _Field:
             return click.Argument([name], nargs=-1, required=False, metavar=f"[{metavar}]...")
         return self._option(self.field, required=_required(self.field))
 
-    def _option(self, field: FieldDescriptor, *, name: str = "", required: bool = False) -> click.Option:
+    def _option(
+        self, field: FieldDescriptor, *, name: str = "", required: bool = False, **more: Any
+    ) -> click.Option:
         name = name or field.name
         flag = "--" + ALIASES.get(name, name).replace("_", "-")
         # One that is given several times reads better in the singular: --text one --text two.
@@ -140,8 +150,8 @@ class _Field:
             help=_comments().get(field.full_name, ""),
             required=required,
             multiple=field.is_repeated,
-            type=_type(field),
             is_flag=field.type == FieldDescriptor.TYPE_BOOL,
+            **{"type": _type(field), **more},
         )
 
     def value(self, given: dict[str, Any]) -> Any:
@@ -159,6 +169,8 @@ class _Field:
             assert made is not None
             _fill(made, [inner for inner in message.fields if inner.containing_oneof is None], given)
             return made
+        if field.is_repeated and not _required(field):
+            return list(given[field.name]) or None
         if field.is_repeated:
             required = [inner.name for inner in message.fields if _required(inner)]
             once = {name: given[name] for name in required[:-1]}
@@ -168,6 +180,24 @@ class _Field:
             given = {**given, message.fields[0].name: given[field.name]}
         _fill(made, message.fields, given)
         return made if made.ByteSize() else None
+
+
+class _Pair(click.ParamType[Any]):
+    """A message of two texts, given as one: `user: What is rain?`."""
+
+    name = "pair"
+
+    def __init__(self, message: Descriptor) -> None:
+        self._message = message
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The message."""
+        first, colon, second = value.partition(":")
+        names = [field.name for field in self._message.fields]
+        if not colon:
+            self.fail(f"{value!r} should be {names[0].upper()}: {names[1].upper()}", param, ctx)
+        kind = message_factory.GetMessageClass(self._message)
+        return kind(**dict(zip(names, (first.strip(), second.strip()), strict=True)))
 
 
 def _fill(message: Message, fields: Sequence[FieldDescriptor], given: dict[str, Any]) -> None:
@@ -225,8 +255,7 @@ def _command(service: str, method: MethodDescriptor) -> click.Command:
         with client.connect(gateway_address(address)) as mesh:
             answer = getattr(getattr(mesh, service), snake)(**arguments, timeout_s=timeout)
             if method.server_streaming:
-                for entry in answer:
-                    _show(entry, as_json)
+                _show_stream(answer, as_json)
                 return
         if answers_bytes:
             render.save(answer, answers_bytes[0], output)
@@ -281,6 +310,19 @@ def _show(answer: Any, as_json: bool) -> None:
         print_json([as_data(entry) for entry in answer])
     else:
         print_json(as_data(answer))
+
+
+def _show_stream(answers: Any, as_json: bool) -> None:
+    """Prints each answer as it comes; Ctrl-C ends the call, and so its work."""
+    with contextlib.closing(answers):
+        try:
+            for answer in answers:
+                if render.is_piece(answer) and not as_json:
+                    render.show_piece(answer)
+                else:
+                    _show(answer, as_json)
+        except KeyboardInterrupt:
+            raise SystemExit(128 + signal.SIGINT) from None
 
 
 class _Methods(click.RichGroup):

@@ -9,11 +9,13 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from meshwork.cli.console import err, out
 
+_CONTROLS = {code: None for code in (*range(32), 127) if chr(code) not in "\n\t"}
 _SHOWN_NUMBERS = 6  # of a vector; --json prints all
 _BOX = ["left", "top", "right", "bottom"]
 
@@ -60,6 +62,30 @@ def show(answer: Message | list[Message]) -> None:
             out.print(f"no {field.name.replace('_', ' ')}", style="dim")
     if "served_by" in answer.DESCRIPTOR.fields_by_name:
         _served_by(getattr(answer, "served_by"))  # noqa: B009 - not every message has it
+
+
+def is_piece(answer: Message) -> bool:
+    """Whether `answer` is a piece of a text that comes in pieces."""
+    return {"text", "finish_reason"} <= set(answer.DESCRIPTOR.fields_by_name)
+
+
+def show_piece(piece: Any) -> None:
+    """Prints a piece of a text behind the one before; behind the last, on standard error, what it took.
+
+    What would steer a terminal is left out.
+    """
+    sys.stdout.write(piece.text.translate(_CONTROLS))
+    if piece.finish_reason:
+        sys.stdout.write("\n")
+    sys.stdout.flush()
+    if piece.finish_reason:
+        facts = [
+            f"{field.name.replace('_', ' ')} {_text(field, value)}"
+            for field, value in piece.ListFields()
+            if field.name not in ("text", "served_by")
+        ]
+        err.print(", ".join(facts), style="dim", markup=False)
+        _served_by(piece.served_by, err)
 
 
 def _table(entries: list[Any]) -> None:
@@ -137,8 +163,8 @@ def _one(field: FieldDescriptor, value: Any) -> str:
     )
 
 
-def _served_by(served: Any) -> None:
-    out.print(
+def _served_by(served: Any, console: Console = out) -> None:
+    console.print(
         f"{served.model}@{served.version} on {served.replica}, "
         f"queue {served.queue_time.ToNanoseconds() / 1e6:.1f} ms, "
         f"compute {served.compute_time.ToNanoseconds() / 1e6:.1f} ms, batch {served.batch_size}",

@@ -10,6 +10,7 @@ SPEC = ServiceSpec(
         "text-classification": "services.nlp.tasks.text_classification:TextClassification",
         "token-classification": "services.nlp.tasks.token_classification:TokenClassification",
         "question-answering": "services.nlp.tasks.question_answering:QuestionAnswering",
+        "text-generation": "services.nlp.tasks.causal_lm:CausalLM",
     },
     architectures={
         "ForSequenceClassification": "text-classification",
@@ -17,6 +18,8 @@ SPEC = ServiceSpec(
         "ForQuestionAnswering": "question-answering",
         "ForMaskedLM": "sentence-encoder",
         "Model": "sentence-encoder",
+        "ForCausalLM": "text-generation",
+        "LMHeadModel": "text-generation",
     },
     servicer="services.nlp.service:NlpService",
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -17,11 +19,13 @@ from meshwork.serving import fields
 from meshwork.serving.loaded import Loaded
 from meshwork.serving.threads import contained
 from meshwork.type.v1 import classification_pb2, served_by_pb2
+from services.nlp import writing
 from services.nlp.offsets import counted
 from services.nlp.tasks.answer import Answerer, answers
 from services.nlp.tasks.classify import Question, Scores, TextClassifier, TextSorter
 from services.nlp.tasks.embed import TextEmbedder
 from services.nlp.tasks.entities import Entity, EntityTagger, entities
+from services.nlp.tasks.generate import TextGenerator
 
 Context = grpc.aio.ServicerContext[Any, Any]
 T = TypeVar("T")
@@ -176,6 +180,18 @@ class NlpService(nlp_pb2_grpc.NlpServiceServicer):
             no_answer_score=found.none_score,
             served_by=answer.served_by,
         )
+
+    async def Generate(
+        self, request: nlp_pb2.GenerateRequest, context: Context
+    ) -> AsyncIterator[nlp_pb2.GenerateResponse]:
+        """Writes a text, piece by piece."""
+        answering = writing.Answering(time.monotonic)
+        pieces = self._models.stream(
+            TextGenerator, "Generate", request.model, writing.order(request), context
+        )
+        async with aclosing(pieces):  # type: ignore[type-var]
+            async for piece in pieces:
+                yield answering.response(piece.out, piece.served_by)
 
 
 async def _aside(loaded: Loaded[Any], work: Callable[[], T]) -> T:

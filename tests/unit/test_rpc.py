@@ -8,13 +8,13 @@ import pytest
 from meshwork import connect_async
 from meshwork.calls import media
 from meshwork.errors import Internal, InvalidArgument, Overloaded, from_rpc_error
-from meshwork.nlp.v1 import nlp_pb2
+from meshwork.nlp.v1 import nlp_pb2, nlp_pb2_grpc
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import add_servicer
 from meshwork.vision.v1 import vision_pb2
 
 
-class Nlp:
+class Nlp(nlp_pb2_grpc.NlpServiceServicer):
     """Answers, refuses or breaks as its request says."""
 
     tries = 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from meshwork.errors import MeshworkError
-from meshwork.nlp.v1 import nlp_pb2
+from meshwork.nlp.v1 import nlp_pb2, nlp_pb2_grpc
 from meshwork.server import ServiceContext, ServiceSpec, main
 from tests.unit.serving.echo_task import Echo
 
@@ -32,7 +32,7 @@ class Patient(Echo):
         return super().forward(batch)
 
 
-class Tiny:
+class Tiny(nlp_pb2_grpc.NlpServiceServicer):
     """Embeds a text as its echo's length."""
 
     def __init__(self, context: ServiceContext) -> None:

@@ -155,6 +155,64 @@ class NlpClient(calls.SyncService):
         )
         return self._unary("AnswerQuestion", request, pb.AnswerQuestionResponse, timeout_s)
 
+    def generate(
+        self,
+        *,
+        model: str = "",
+        prompt: str = "",
+        messages: Sequence[pb.ChatMessage] = (),
+        max_output_tokens: int = 0,
+        stop: str | Sequence[str] = (),
+        temperature: float = 0.0,
+        top_p: float = 0.0,
+        top_k: int = 0,
+        repetition_penalty: float = 0.0,
+        seed: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[pb.GenerateResponse]:
+        """Writes text that goes on from a prompt or answers a chat, piece by piece as it is made.
+
+        The last piece says why the text is over. A caller that leaves ends the work.
+
+        Args:
+            model: The model: empty for the default, `name` for its live version, `name@version`
+                for that version.
+            prompt: The text to go on from, as it is.
+            messages: A chat to answer, oldest message first, put into words by the model's own
+                chat template. Models without one refuse it.
+            max_output_tokens: The most tokens to write. Unset or 0 means 256. It ends earlier
+                where the model's context is full.
+            stop: Texts that end the writing, at most 16 of up to 256 characters; they are left
+                out of the answer.
+            temperature: How freely to choose, 0.01 to 10. Unset or 0 means the likeliest token
+                always, 1 as the model thinks.
+            top_p: Choose among the likeliest tokens that together have this probability, above
+                0 to 1. Unset or 0 means 1. Needs a temperature.
+            top_k: Choose among this many likeliest tokens. Unset or 0 means no bound. Needs a
+                temperature.
+            repetition_penalty: Divides the weight of tokens that were said already, prompt
+                included, 0.1 to 10. Unset or 0 means 1, which changes nothing.
+            seed: The same seed gives the same text, whoever else calls. Unset means another
+                text each time. Needs a temperature.
+            timeout_s: seconds until the stream ends; None for no end.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.GenerateRequest(
+            model=model,
+            prompt=prompt,
+            messages=messages,
+            max_output_tokens=max_output_tokens,
+            stop=calls.texts(stop),
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        )
+        return self._stream("Generate", request, pb.GenerateResponse, timeout_s)
+
 
 class AsyncNlpClient(calls.AsyncService):
     """Reads text."""
@@ -302,3 +360,61 @@ class AsyncNlpClient(calls.AsyncService):
             offset_encoding=offset_encoding,
         )
         return await self._unary("AnswerQuestion", request, pb.AnswerQuestionResponse, timeout_s)
+
+    def generate(
+        self,
+        *,
+        model: str = "",
+        prompt: str = "",
+        messages: Sequence[pb.ChatMessage] = (),
+        max_output_tokens: int = 0,
+        stop: str | Sequence[str] = (),
+        temperature: float = 0.0,
+        top_p: float = 0.0,
+        top_k: int = 0,
+        repetition_penalty: float = 0.0,
+        seed: int | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[pb.GenerateResponse]:
+        """Writes text that goes on from a prompt or answers a chat, piece by piece as it is made.
+
+        The last piece says why the text is over. A caller that leaves ends the work.
+
+        Args:
+            model: The model: empty for the default, `name` for its live version, `name@version`
+                for that version.
+            prompt: The text to go on from, as it is.
+            messages: A chat to answer, oldest message first, put into words by the model's own
+                chat template. Models without one refuse it.
+            max_output_tokens: The most tokens to write. Unset or 0 means 256. It ends earlier
+                where the model's context is full.
+            stop: Texts that end the writing, at most 16 of up to 256 characters; they are left
+                out of the answer.
+            temperature: How freely to choose, 0.01 to 10. Unset or 0 means the likeliest token
+                always, 1 as the model thinks.
+            top_p: Choose among the likeliest tokens that together have this probability, above
+                0 to 1. Unset or 0 means 1. Needs a temperature.
+            top_k: Choose among this many likeliest tokens. Unset or 0 means no bound. Needs a
+                temperature.
+            repetition_penalty: Divides the weight of tokens that were said already, prompt
+                included, 0.1 to 10. Unset or 0 means 1, which changes nothing.
+            seed: The same seed gives the same text, whoever else calls. Unset means another
+                text each time. Needs a temperature.
+            timeout_s: seconds until the stream ends; None for no end.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.GenerateRequest(
+            model=model,
+            prompt=prompt,
+            messages=messages,
+            max_output_tokens=max_output_tokens,
+            stop=calls.texts(stop),
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        )
+        return self._stream("Generate", request, pb.GenerateResponse, timeout_s)

@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from meshwork.type.v1 import classification_pb2 as meshwork_dot_type_dot_v1_dot_classification__pb2
 from meshwork.type.v1 import served_by_pb2 as meshwork_dot_type_dot_v1_dot_served__by__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19meshwork/nlp/v1/nlp.proto\x12\x0fmeshwork.nlp.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a%meshwork/type/v1/classification.proto\x1a meshwork/type/v1/served_by.proto\"8\n\x0c\x45mbedRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05texts\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"C\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x13\n\x0btoken_count\x18\x02 \x01(\x05\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"n\n\rEmbedResponse\x12.\n\nembeddings\x18\x01 \x03(\x0b\x32\x1a.meshwork.nlp.v1.Embedding\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"T\n\x13\x43lassifyTextRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04text\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06labels\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\"\x80\x01\n\x14\x43lassifyTextResponse\x12\x39\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32 .meshwork.type.v1.Classification\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"l\n\x11MatchTextsRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05query\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ncandidates\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05top_k\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\"7\n\tTextMatch\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\"p\n\x12MatchTextsResponse\x12+\n\x07matches\x18\x01 \x03(\x0b\x32\x1a.meshwork.nlp.v1.TextMatch\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"\x82\x01\n\x16\x45xtractEntitiesRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05texts\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\x12>\n\x0foffset_encoding\x18\x03 \x01(\x0e\x32\x1f.meshwork.nlp.v1.OffsetEncodingB\x04\xe2\x41\x01\x01\"O\n\x06\x45ntity\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\r\n\x05start\x18\x04 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x05\"9\n\x0cTextEntities\x12)\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x17.meshwork.nlp.v1.Entity\"x\n\x17\x45xtractEntitiesResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.meshwork.nlp.v1.TextEntities\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"\xb0\x01\n\x15\x41nswerQuestionRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08question\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63ontext\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05top_k\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12>\n\x0foffset_encoding\x18\x05 \x01(\x0e\x32\x1f.meshwork.nlp.v1.OffsetEncodingB\x04\xe2\x41\x01\x01\"A\n\x06\x41nswer\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\r\n\x05start\x18\x03 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05\"\x8a\x01\n\x16\x41nswerQuestionResponse\x12(\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x17.meshwork.nlp.v1.Answer\x12\x17\n\x0fno_answer_score\x18\x02 \x01(\x02\x12-\n\tserved_by\x18\x03 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy*\x93\x01\n\x0eOffsetEncoding\x12\x1f\n\x1bOFFSET_ENCODING_UNSPECIFIED\x10\x00\x12\x1e\n\x1aOFFSET_ENCODING_UTF8_BYTES\x10\x01\x12\x1f\n\x1bOFFSET_ENCODING_UTF16_UNITS\x10\x02\x12\x1f\n\x1bOFFSET_ENCODING_CODE_POINTS\x10\x03\x32\x83\x05\n\nNlpService\x12\x63\n\x05\x45mbed\x12\x1d.meshwork.nlp.v1.EmbedRequest\x1a\x1e.meshwork.nlp.v1.EmbedResponse\"\x1b\x90\x02\x01\x82\xd3\xe4\x93\x02\x12\"\r/v1/nlp:embed:\x01*\x12\x7f\n\x0c\x43lassifyText\x12$.meshwork.nlp.v1.ClassifyTextRequest\x1a%.meshwork.nlp.v1.ClassifyTextResponse\"\"\x90\x02\x01\x82\xd3\xe4\x93\x02\x19\"\x14/v1/nlp:classifyText:\x01*\x12w\n\nMatchTexts\x12\".meshwork.nlp.v1.MatchTextsRequest\x1a#.meshwork.nlp.v1.MatchTextsResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\"\x12/v1/nlp:matchTexts:\x01*\x12\x8b\x01\n\x0f\x45xtractEntities\x12\'.meshwork.nlp.v1.ExtractEntitiesRequest\x1a(.meshwork.nlp.v1.ExtractEntitiesResponse\"%\x90\x02\x01\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/nlp:extractEntities:\x01*\x12\x87\x01\n\x0e\x41nswerQuestion\x12&.meshwork.nlp.v1.AnswerQuestionRequest\x1a\'.meshwork.nlp.v1.AnswerQuestionResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/nlp:answerQuestion:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19meshwork/nlp/v1/nlp.proto\x12\x0fmeshwork.nlp.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a%meshwork/type/v1/classification.proto\x1a meshwork/type/v1/served_by.proto\"8\n\x0c\x45mbedRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05texts\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"C\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x13\n\x0btoken_count\x18\x02 \x01(\x05\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"n\n\rEmbedResponse\x12.\n\nembeddings\x18\x01 \x03(\x0b\x32\x1a.meshwork.nlp.v1.Embedding\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"T\n\x13\x43lassifyTextRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04text\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06labels\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\"\x80\x01\n\x14\x43lassifyTextResponse\x12\x39\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32 .meshwork.type.v1.Classification\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"l\n\x11MatchTextsRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05query\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ncandidates\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05top_k\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\"7\n\tTextMatch\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\"p\n\x12MatchTextsResponse\x12+\n\x07matches\x18\x01 \x03(\x0b\x32\x1a.meshwork.nlp.v1.TextMatch\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"\x82\x01\n\x16\x45xtractEntitiesRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05texts\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\x12>\n\x0foffset_encoding\x18\x03 \x01(\x0e\x32\x1f.meshwork.nlp.v1.OffsetEncodingB\x04\xe2\x41\x01\x01\"O\n\x06\x45ntity\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\r\n\x05start\x18\x04 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x05\"9\n\x0cTextEntities\x12)\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x17.meshwork.nlp.v1.Entity\"x\n\x17\x45xtractEntitiesResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.meshwork.nlp.v1.TextEntities\x12-\n\tserved_by\x18\x02 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"\xb0\x01\n\x15\x41nswerQuestionRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08question\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63ontext\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05top_k\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12>\n\x0foffset_encoding\x18\x05 \x01(\x0e\x32\x1f.meshwork.nlp.v1.OffsetEncodingB\x04\xe2\x41\x01\x01\"A\n\x06\x41nswer\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\r\n\x05start\x18\x03 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05\"\x8a\x01\n\x16\x41nswerQuestionResponse\x12(\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x17.meshwork.nlp.v1.Answer\x12\x17\n\x0fno_answer_score\x18\x02 \x01(\x02\x12-\n\tserved_by\x18\x03 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy\"8\n\x0b\x43hatMessage\x12\x12\n\x04role\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63ontent\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\xb0\x02\n\x0fGenerateRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06prompt\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\x08messages\x18\x03 \x03(\x0b\x32\x1c.meshwork.nlp.v1.ChatMessageB\x04\xe2\x41\x01\x01\x12\x1f\n\x11max_output_tokens\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x12\n\x04stop\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0btemperature\x18\x06 \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05top_p\x18\x07 \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05top_k\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12 \n\x12repetition_penalty\x18\t \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x17\n\x04seed\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x07\n\x05_seed\"\xf5\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x34\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x1d.meshwork.nlp.v1.FinishReason\x12\x1a\n\x12prompt_token_count\x18\x03 \x01(\x05\x12\x1a\n\x12output_token_count\x18\x04 \x01(\x05\x12\x36\n\x13time_to_first_piece\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tserved_by\x18\x06 \x01(\x0b\x32\x1a.meshwork.type.v1.ServedBy*\x93\x01\n\x0eOffsetEncoding\x12\x1f\n\x1bOFFSET_ENCODING_UNSPECIFIED\x10\x00\x12\x1e\n\x1aOFFSET_ENCODING_UTF8_BYTES\x10\x01\x12\x1f\n\x1bOFFSET_ENCODING_UTF16_UNITS\x10\x02\x12\x1f\n\x1bOFFSET_ENCODING_CODE_POINTS\x10\x03*v\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46INISH_REASON_END\x10\x01\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x02\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x03\x32\xf6\x05\n\nNlpService\x12\x63\n\x05\x45mbed\x12\x1d.meshwork.nlp.v1.EmbedRequest\x1a\x1e.meshwork.nlp.v1.EmbedResponse\"\x1b\x90\x02\x01\x82\xd3\xe4\x93\x02\x12\"\r/v1/nlp:embed:\x01*\x12\x7f\n\x0c\x43lassifyText\x12$.meshwork.nlp.v1.ClassifyTextRequest\x1a%.meshwork.nlp.v1.ClassifyTextResponse\"\"\x90\x02\x01\x82\xd3\xe4\x93\x02\x19\"\x14/v1/nlp:classifyText:\x01*\x12w\n\nMatchTexts\x12\".meshwork.nlp.v1.MatchTextsRequest\x1a#.meshwork.nlp.v1.MatchTextsResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\"\x12/v1/nlp:matchTexts:\x01*\x12\x8b\x01\n\x0f\x45xtractEntities\x12\'.meshwork.nlp.v1.ExtractEntitiesRequest\x1a(.meshwork.nlp.v1.ExtractEntitiesResponse\"%\x90\x02\x01\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/nlp:extractEntities:\x01*\x12\x87\x01\n\x0e\x41nswerQuestion\x12&.meshwork.nlp.v1.AnswerQuestionRequest\x1a\'.meshwork.nlp.v1.AnswerQuestionResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/nlp:answerQuestion:\x01*\x12q\n\x08Generate\x12 .meshwork.nlp.v1.GenerateRequest\x1a!.meshwork.nlp.v1.GenerateResponse\"\x1e\x90\x02\x01\x82\xd3\xe4\x93\x02\x15\"\x10/v1/nlp:generate:\x01*0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -69,6 +70,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANSWERQUESTIONREQUEST'].fields_by_name['top_k']._serialized_options = b'\342A\001\001'
   _globals['_ANSWERQUESTIONREQUEST'].fields_by_name['offset_encoding']._loaded_options = None
   _globals['_ANSWERQUESTIONREQUEST'].fields_by_name['offset_encoding']._serialized_options = b'\342A\001\001'
+  _globals['_CHATMESSAGE'].fields_by_name['role']._loaded_options = None
+  _globals['_CHATMESSAGE'].fields_by_name['role']._serialized_options = b'\342A\001\002'
+  _globals['_CHATMESSAGE'].fields_by_name['content']._loaded_options = None
+  _globals['_CHATMESSAGE'].fields_by_name['content']._serialized_options = b'\342A\001\002'
+  _globals['_GENERATEREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\001'
+  _globals['_GENERATEREQUEST'].fields_by_name['prompt']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['prompt']._serialized_options = b'\342A\001\001'
+  _globals['_GENERATEREQUEST'].fields_by_name['messages']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['messages']._serialized_options = b'\342A\001\001'
+  _globals['_GENERATEREQUEST'].fields_by_name['max_output_tokens']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['max_output_tokens']._serialized_options = b'\342A\001\001'
+  _globals['_GENERATEREQUEST'].fields_by_name['stop']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['stop']._serialized_options = b'\342A\001\001'
+  _globals['_GENERATEREQUEST'].fields_by_name['temperature']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['temperature']._serialized_options = b'\342A\001\001'
+  _globals['_GENERATEREQUEST'].fields_by_name['top_p']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['top_p']._serialized_options = b'\342A\001\001'
+  _globals['_GENERATEREQUEST'].fields_by_name['top_k']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['top_k']._serialized_options = b'\342A\001\001'
+  _globals['_GENERATEREQUEST'].fields_by_name['repetition_penalty']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['repetition_penalty']._serialized_options = b'\342A\001\001'
+  _globals['_GENERATEREQUEST'].fields_by_name['seed']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['seed']._serialized_options = b'\342A\001\001'
   _globals['_NLPSERVICE'].methods_by_name['Embed']._loaded_options = None
   _globals['_NLPSERVICE'].methods_by_name['Embed']._serialized_options = b'\220\002\001\202\323\344\223\002\022\"\r/v1/nlp:embed:\001*'
   _globals['_NLPSERVICE'].methods_by_name['ClassifyText']._loaded_options = None
@@ -79,38 +104,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NLPSERVICE'].methods_by_name['ExtractEntities']._serialized_options = b'\220\002\001\202\323\344\223\002\034\"\027/v1/nlp:extractEntities:\001*'
   _globals['_NLPSERVICE'].methods_by_name['AnswerQuestion']._loaded_options = None
   _globals['_NLPSERVICE'].methods_by_name['AnswerQuestion']._serialized_options = b'\220\002\001\202\323\344\223\002\033\"\026/v1/nlp:answerQuestion:\001*'
-  _globals['_OFFSETENCODING']._serialized_start=1702
-  _globals['_OFFSETENCODING']._serialized_end=1849
-  _globals['_EMBEDREQUEST']._serialized_start=182
-  _globals['_EMBEDREQUEST']._serialized_end=238
-  _globals['_EMBEDDING']._serialized_start=240
-  _globals['_EMBEDDING']._serialized_end=307
-  _globals['_EMBEDRESPONSE']._serialized_start=309
-  _globals['_EMBEDRESPONSE']._serialized_end=419
-  _globals['_CLASSIFYTEXTREQUEST']._serialized_start=421
-  _globals['_CLASSIFYTEXTREQUEST']._serialized_end=505
-  _globals['_CLASSIFYTEXTRESPONSE']._serialized_start=508
-  _globals['_CLASSIFYTEXTRESPONSE']._serialized_end=636
-  _globals['_MATCHTEXTSREQUEST']._serialized_start=638
-  _globals['_MATCHTEXTSREQUEST']._serialized_end=746
-  _globals['_TEXTMATCH']._serialized_start=748
-  _globals['_TEXTMATCH']._serialized_end=803
-  _globals['_MATCHTEXTSRESPONSE']._serialized_start=805
-  _globals['_MATCHTEXTSRESPONSE']._serialized_end=917
-  _globals['_EXTRACTENTITIESREQUEST']._serialized_start=920
-  _globals['_EXTRACTENTITIESREQUEST']._serialized_end=1050
-  _globals['_ENTITY']._serialized_start=1052
-  _globals['_ENTITY']._serialized_end=1131
-  _globals['_TEXTENTITIES']._serialized_start=1133
-  _globals['_TEXTENTITIES']._serialized_end=1190
-  _globals['_EXTRACTENTITIESRESPONSE']._serialized_start=1192
-  _globals['_EXTRACTENTITIESRESPONSE']._serialized_end=1312
-  _globals['_ANSWERQUESTIONREQUEST']._serialized_start=1315
-  _globals['_ANSWERQUESTIONREQUEST']._serialized_end=1491
-  _globals['_ANSWER']._serialized_start=1493
-  _globals['_ANSWER']._serialized_end=1558
-  _globals['_ANSWERQUESTIONRESPONSE']._serialized_start=1561
-  _globals['_ANSWERQUESTIONRESPONSE']._serialized_end=1699
-  _globals['_NLPSERVICE']._serialized_start=1852
-  _globals['_NLPSERVICE']._serialized_end=2495
+  _globals['_NLPSERVICE'].methods_by_name['Generate']._loaded_options = None
+  _globals['_NLPSERVICE'].methods_by_name['Generate']._serialized_options = b'\220\002\001\202\323\344\223\002\025\"\020/v1/nlp:generate:\001*'
+  _globals['_OFFSETENCODING']._serialized_start=2347
+  _globals['_OFFSETENCODING']._serialized_end=2494
+  _globals['_FINISHREASON']._serialized_start=2496
+  _globals['_FINISHREASON']._serialized_end=2614
+  _globals['_EMBEDREQUEST']._serialized_start=214
+  _globals['_EMBEDREQUEST']._serialized_end=270
+  _globals['_EMBEDDING']._serialized_start=272
+  _globals['_EMBEDDING']._serialized_end=339
+  _globals['_EMBEDRESPONSE']._serialized_start=341
+  _globals['_EMBEDRESPONSE']._serialized_end=451
+  _globals['_CLASSIFYTEXTREQUEST']._serialized_start=453
+  _globals['_CLASSIFYTEXTREQUEST']._serialized_end=537
+  _globals['_CLASSIFYTEXTRESPONSE']._serialized_start=540
+  _globals['_CLASSIFYTEXTRESPONSE']._serialized_end=668
+  _globals['_MATCHTEXTSREQUEST']._serialized_start=670
+  _globals['_MATCHTEXTSREQUEST']._serialized_end=778
+  _globals['_TEXTMATCH']._serialized_start=780
+  _globals['_TEXTMATCH']._serialized_end=835
+  _globals['_MATCHTEXTSRESPONSE']._serialized_start=837
+  _globals['_MATCHTEXTSRESPONSE']._serialized_end=949
+  _globals['_EXTRACTENTITIESREQUEST']._serialized_start=952
+  _globals['_EXTRACTENTITIESREQUEST']._serialized_end=1082
+  _globals['_ENTITY']._serialized_start=1084
+  _globals['_ENTITY']._serialized_end=1163
+  _globals['_TEXTENTITIES']._serialized_start=1165
+  _globals['_TEXTENTITIES']._serialized_end=1222
+  _globals['_EXTRACTENTITIESRESPONSE']._serialized_start=1224
+  _globals['_EXTRACTENTITIESRESPONSE']._serialized_end=1344
+  _globals['_ANSWERQUESTIONREQUEST']._serialized_start=1347
+  _globals['_ANSWERQUESTIONREQUEST']._serialized_end=1523
+  _globals['_ANSWER']._serialized_start=1525
+  _globals['_ANSWER']._serialized_end=1590
+  _globals['_ANSWERQUESTIONRESPONSE']._serialized_start=1593
+  _globals['_ANSWERQUESTIONRESPONSE']._serialized_end=1731
+  _globals['_CHATMESSAGE']._serialized_start=1733
+  _globals['_CHATMESSAGE']._serialized_end=1789
+  _globals['_GENERATEREQUEST']._serialized_start=1792
+  _globals['_GENERATEREQUEST']._serialized_end=2096
+  _globals['_GENERATERESPONSE']._serialized_start=2099
+  _globals['_GENERATERESPONSE']._serialized_end=2344
+  _globals['_NLPSERVICE']._serialized_start=2617
+  _globals['_NLPSERVICE']._serialized_end=3375
 # @@protoc_insertion_point(module_scope)

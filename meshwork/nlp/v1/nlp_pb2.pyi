@@ -5,6 +5,7 @@ NLP: models that read."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -48,6 +49,34 @@ OFFSET_ENCODING_UTF16_UNITS: OffsetEncoding.ValueType  # 2
 OFFSET_ENCODING_CODE_POINTS: OffsetEncoding.ValueType  # 3
 """Code points: Python."""
 Global___OffsetEncoding: _TypeAlias = OffsetEncoding  # noqa: Y015
+
+class _FinishReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
+    """It is not over yet."""
+    FINISH_REASON_END: _FinishReason.ValueType  # 1
+    """The model ended it."""
+    FINISH_REASON_STOP: _FinishReason.ValueType  # 2
+    """It came to one of the request's stop texts."""
+    FINISH_REASON_LENGTH: _FinishReason.ValueType  # 3
+    """It has as many tokens as it may."""
+
+class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
+    """Why a text is over."""
+
+FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
+"""It is not over yet."""
+FINISH_REASON_END: FinishReason.ValueType  # 1
+"""The model ended it."""
+FINISH_REASON_STOP: FinishReason.ValueType  # 2
+"""It came to one of the request's stop texts."""
+FINISH_REASON_LENGTH: FinishReason.ValueType  # 3
+"""It has as many tokens as it may."""
+Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
 class EmbedRequest(_message.Message):
@@ -530,3 +559,147 @@ class AnswerQuestionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AnswerQuestionResponse: _TypeAlias = AnswerQuestionResponse  # noqa: Y015
+
+@_typing.final
+class ChatMessage(_message.Message):
+    """One message of a chat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    """Who says it: `system`, `user` or `assistant`, or what else the model's chat template knows."""
+    content: _builtins.str
+    """What is said."""
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        content: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChatMessage: _TypeAlias = ChatMessage  # noqa: Y015
+
+@_typing.final
+class GenerateRequest(_message.Message):
+    """Request of Generate. Set prompt or messages, not both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model: empty for the default, `name` for its live version, `name@version` for that version."""
+    prompt: _builtins.str
+    """The text to go on from, as it is."""
+    max_output_tokens: _builtins.int
+    """The most tokens to write. Unset or 0 means 256. It ends earlier where the model's context is full."""
+    temperature: _builtins.float
+    """How freely to choose, 0.01 to 10. Unset or 0 means the likeliest token always, 1 as the model thinks."""
+    top_p: _builtins.float
+    """Choose among the likeliest tokens that together have this probability, above 0 to 1. Unset or 0
+    means 1. Needs a temperature.
+    """
+    top_k: _builtins.int
+    """Choose among this many likeliest tokens. Unset or 0 means no bound. Needs a temperature."""
+    repetition_penalty: _builtins.float
+    """Divides the weight of tokens that were said already, prompt included, 0.1 to 10. Unset or 0 means 1,
+    which changes nothing.
+    """
+    seed: _builtins.int
+    """The same seed gives the same text, whoever else calls. Unset means another text each time. Needs a
+    temperature.
+    """
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChatMessage]:
+        """A chat to answer, oldest message first, put into words by the model's own chat template. Models
+        without one refuse it.
+        """
+
+    @_builtins.property
+    def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Texts that end the writing, at most 16 of up to 256 characters; they are left out of the answer."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        prompt: _builtins.str = ...,
+        messages: _abc.Iterable[Global___ChatMessage] | None = ...,
+        max_output_tokens: _builtins.int = ...,
+        stop: _abc.Iterable[_builtins.str] | None = ...,
+        temperature: _builtins.float = ...,
+        top_p: _builtins.float = ...,
+        top_k: _builtins.int = ...,
+        repetition_penalty: _builtins.float = ...,
+        seed: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "max_output_tokens", b"max_output_tokens", "messages", b"messages", "model", b"model", "prompt", b"prompt", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+
+Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class GenerateResponse(_message.Message):
+    """Response of Generate: a piece of the text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    TIME_TO_FIRST_PIECE_FIELD_NUMBER: _builtins.int
+    SERVED_BY_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """What comes next in the text; whole characters. May be empty in the last piece."""
+    finish_reason: Global___FinishReason.ValueType
+    """Why the text is over; set in the last piece only."""
+    prompt_token_count: _builtins.int
+    """Tokens of the prompt; set in the last piece only."""
+    output_token_count: _builtins.int
+    """Tokens that were written, an end mark included; set in the last piece only."""
+    @_builtins.property
+    def time_to_first_piece(self) -> _duration_pb2.Duration:
+        """Time from the call's arrival to its first piece; set in the last piece only."""
+
+    @_builtins.property
+    def served_by(self) -> _served_by_pb2.ServedBy:
+        """What answered, and where the time went; set in the last piece only."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        finish_reason: Global___FinishReason.ValueType = ...,
+        prompt_token_count: _builtins.int = ...,
+        output_token_count: _builtins.int = ...,
+        time_to_first_piece: _duration_pb2.Duration | None = ...,
+        served_by: _served_by_pb2.ServedBy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["served_by", b"served_by", "time_to_first_piece", b"time_to_first_piece"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "output_token_count", b"output_token_count", "prompt_token_count", b"prompt_token_count", "served_by", b"served_by", "text", b"text", "time_to_first_piece", b"time_to_first_piece"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015

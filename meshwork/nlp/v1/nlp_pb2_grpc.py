@@ -60,6 +60,11 @@ class NlpServiceStub:
                 request_serializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.AnswerQuestionRequest.SerializeToString,
                 response_deserializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.AnswerQuestionResponse.FromString,
                 _registered_method=True)
+        self.Generate = channel.unary_stream(
+                '/meshwork.nlp.v1.NlpService/Generate',
+                request_serializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.GenerateRequest.SerializeToString,
+                response_deserializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.GenerateResponse.FromString,
+                _registered_method=True)
 
 
 class NlpServiceServicer:
@@ -101,6 +106,14 @@ class NlpServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Generate(self, request, context):
+        """Writes text that goes on from a prompt or answers a chat, piece by piece as it is made. The last
+        piece says why the text is over. A caller that leaves ends the work.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NlpServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +141,11 @@ def add_NlpServiceServicer_to_server(servicer, server):
                     servicer.AnswerQuestion,
                     request_deserializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.AnswerQuestionRequest.FromString,
                     response_serializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.AnswerQuestionResponse.SerializeToString,
+            ),
+            'Generate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Generate,
+                    request_deserializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.GenerateRequest.FromString,
+                    response_serializer=meshwork_dot_nlp_dot_v1_dot_nlp__pb2.GenerateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +284,33 @@ class NlpService:
             '/meshwork.nlp.v1.NlpService/AnswerQuestion',
             meshwork_dot_nlp_dot_v1_dot_nlp__pb2.AnswerQuestionRequest.SerializeToString,
             meshwork_dot_nlp_dot_v1_dot_nlp__pb2.AnswerQuestionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Generate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/meshwork.nlp.v1.NlpService/Generate',
+            meshwork_dot_nlp_dot_v1_dot_nlp__pb2.GenerateRequest.SerializeToString,
+            meshwork_dot_nlp_dot_v1_dot_nlp__pb2.GenerateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,10 @@ class NlpServiceStub:
     """Finds what texts name: people, places, dates, whatever the model was trained on."""
     AnswerQuestion: _grpc.UnaryUnaryMultiCallable[_nlp_pb2.AnswerQuestionRequest, _nlp_pb2.AnswerQuestionResponse]
     """Answers a question with a stretch of a text."""
+    Generate: _grpc.UnaryStreamMultiCallable[_nlp_pb2.GenerateRequest, _nlp_pb2.GenerateResponse]
+    """Writes text that goes on from a prompt or answers a chat, piece by piece as it is made. The last
+    piece says why the text is over. A caller that leaves ends the work.
+    """
 
 @_typing.type_check_only
 class NlpServiceAsyncStub(NlpServiceStub):
@@ -59,6 +63,10 @@ class NlpServiceAsyncStub(NlpServiceStub):
     """Finds what texts name: people, places, dates, whatever the model was trained on."""
     AnswerQuestion: _aio.UnaryUnaryMultiCallable[_nlp_pb2.AnswerQuestionRequest, _nlp_pb2.AnswerQuestionResponse]  # type: ignore[assignment]
     """Answers a question with a stretch of a text."""
+    Generate: _aio.UnaryStreamMultiCallable[_nlp_pb2.GenerateRequest, _nlp_pb2.GenerateResponse]  # type: ignore[assignment]
+    """Writes text that goes on from a prompt or answers a chat, piece by piece as it is made. The last
+    piece says why the text is over. A caller that leaves ends the work.
+    """
 
 class NlpServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads text."""
@@ -102,5 +110,15 @@ class NlpServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_nlp_pb2.AnswerQuestionResponse, _abc.Awaitable[_nlp_pb2.AnswerQuestionResponse]]:
         """Answers a question with a stretch of a text."""
+
+    @_abc_1.abstractmethod
+    def Generate(
+        self,
+        request: _nlp_pb2.GenerateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_nlp_pb2.GenerateResponse], _abc.AsyncIterator[_nlp_pb2.GenerateResponse]]:
+        """Writes text that goes on from a prompt or answers a chat, piece by piece as it is made. The last
+        piece says why the text is over. A caller that leaves ends the work.
+        """
 
 def add_NlpServiceServicer_to_server(servicer: NlpServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from meshwork.errors import Unavailable
-from meshwork.nlp.v1 import nlp_pb2
+from meshwork.nlp.v1 import nlp_pb2, nlp_pb2_grpc
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import add_servicer
 from meshwork.state.connect import REDIS_AWAY, connect
@@ -22,7 +22,7 @@ from meshwork.type.v1 import served_by_pb2
 LEASE_TTL_S = 6.0
 
 
-class FakeNlp:
+class FakeNlp(nlp_pb2_grpc.NlpServiceServicer):
     """Says which replica answered which model."""
 
     def __init__(self, name: str) -> None:

@@ -79,6 +79,19 @@ CALLS: list[tuple[str, str, str, Any]] = [
         "q a b --top-k 1",
         nlp_pb2.MatchTextsRequest(query="q", candidates=["a", "b"], top_k=1),
     ),
+    ("nlp", "Generate", "hello", nlp_pb2.GenerateRequest(prompt="hello")),
+    (
+        "nlp",
+        "Generate",
+        "--message user:hi --message assistant:a:b --max-output-tokens 5 --stop x --temperature .5 --seed 0",
+        nlp_pb2.GenerateRequest(
+            messages=[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "a:b"}],
+            max_output_tokens=5,
+            stop=["x"],
+            temperature=0.5,
+            seed=0,
+        ),
+    ),
     ("speech", "Recognize", "FILE", speech_pb2.RecognizeRequest(audio={"content": b"abc"})),
     (
         "speech",
@@ -233,6 +246,25 @@ def test_a_stream_prints_each_answer(recorder: Recorder) -> None:
     result = run(recorder, "router", "watch")
     assert result.exit_code == 0
     assert result.stdout.index("nlp-1") < result.stdout.index("nlp-2")
+
+
+def test_a_text_is_printed_as_it_comes_and_what_it_took_on_standard_error(recorder: Recorder) -> None:
+    recorder.answers["Generate"] = [
+        nlp_pb2.GenerateResponse(text="It rains "),
+        nlp_pb2.GenerateResponse(text="[bold]here\x1b[2J\n"),
+        nlp_pb2.GenerateResponse(text=".", finish_reason=nlp_pb2.FINISH_REASON_LENGTH, output_token_count=7),
+    ]
+    result = run(recorder, "nlp", "generate", "What?")
+    assert result.stdout == "It rains [bold]here[2J\n.\n"
+    assert "finish reason length, output token count 7" in result.stderr
+    as_json = run(recorder, "nlp", "generate", "What?", "--json")
+    assert '"text": "It rains "' in as_json.stdout
+
+
+def test_a_message_without_a_role_is_told_how(recorder: Recorder) -> None:
+    result = run(recorder, "nlp", "generate", "--message", "hello")
+    assert result.exit_code == 2
+    assert "ROLE" in result.stderr
 
 
 @pytest.mark.parametrize("to", ["file", "-", ""])

@@ -1,0 +1,1 @@
+"""What `serve_stream` is made of: a model, its orders, a replica, and transformers' own generate."""
