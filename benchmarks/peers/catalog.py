@@ -7,6 +7,7 @@ for a batch to fill.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from benchmarks.peers.contender import Peer
@@ -43,6 +44,6 @@ def present(names: Sequence[str], workload: str) -> list[Peer]:
         print(
             f"not measured, as not installed: {', '.join(missing)}. To compare with them: "
             f"python -m benchmarks.peers install {' '.join(missing)}",
-            flush=True,
+            file=sys.stderr,
         )
     return [peer(name, workload) for name in names if name not in missing]

@@ -9,16 +9,18 @@ import sys
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import processes
 from benchmarks.peers.install import python
 from benchmarks.peers.places import LOGS, ROOT
 from benchmarks.peers.servers.settings import Settings
-from meshwork.supervisor.ports import free_port
+from meshwork.errors import FailedPrecondition
+from meshwork.supervisor.ports import check_free, free_port
 
 Loads = dict[int, dict[str, Any]]
 """By calls in flight: the fields of `loadgen.Load`."""
@@ -70,12 +72,11 @@ class Contender(ABC):
 
 
 @contextmanager
-def started(
-    tag: str, command: Sequence[str], environment: dict[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with its log in `.bench/logs`; it and all that it started are ended at the end."""
+def started(tag: str, command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Path]:
+    """Runs a process, gives the file that it logs to, and ends it with all that it started."""
     LOGS.mkdir(parents=True, exist_ok=True)
-    with (LOGS / f"{tag.rpartition('-')[0]}.log").open("wb") as log:
+    path = LOGS / f"{tag.rpartition('-')[0]}.log"
+    with path.open("wb") as log:
         process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -85,7 +86,7 @@ def started(
             start_new_session=True,
         )
         try:
-            yield process
+            yield path
         finally:
             processes.end(tag, process.pid)
             process.wait(10)
@@ -103,7 +104,7 @@ class Peer(Contender):
     @contextmanager
     def running(self, tag: str) -> Iterator[str]:
         """See `Contender.running`."""
-        settings = Settings(**{**_fields(self.settings), "port": _three_free_ports()})
+        settings = replace(self.settings, port=_three_free_ports())
         environment = {
             **settings.environment(),
             "OMP_NUM_THREADS": str(settings.threads),
@@ -116,13 +117,13 @@ class Peer(Contender):
             yield f"127.0.0.1:{settings.port}"
 
 
-def _fields(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
-
-
 def _three_free_ports() -> int:
-    """The first of three."""
+    """The first of three in a row."""
     while True:
-        port = free_port()
-        if port < 65000:
-            return port
+        first = free_port()
+        try:
+            for port in (first + 1, first + 2):
+                check_free("127.0.0.1", port)
+        except (FailedPrecondition, OverflowError):
+            continue
+        return first
