@@ -159,7 +159,7 @@ def _image_model(images: list[bytes]) -> None:
     network.train()(pixels)
     features = network.eval().resnet(pixels).pooler_output.flatten(1)
     last = network.classifier[-1]
-    last.weight.mul_(4 / last(features - features.mean(0)).std())
+    last.weight.mul_(2.5 / last(features - features.mean(0)).std())
     last.bias.copy_(-last.weight @ features.mean(0))
     network.save_pretrained(IMAGE_MODEL)
     (IMAGE_MODEL / "preprocessor_config.json").write_text(
