@@ -15,7 +15,7 @@ from benchmarks.peers.contender import Contender, Loads
 
 Figures = dict[str, Any]
 Turn = Callable[[], Figures]
-_MEDIANS = ("rps", "p50_ms", "p99_ms", "server_cpu_us", "generator_cpu_us", "server_cores")
+_MEDIANS = ("rps", "p50_ms", "p99_ms", "server_cpu_us", "generator_cpu_us", "server_cores", "other_cores")
 
 
 def compare(
@@ -90,6 +90,18 @@ def best(figures: Mapping[str, Figures], names: Sequence[str], in_flight: int) -
     """The figures of the fastest of the named contenders with so many in flight; None if there is none."""
     loads = [figures[name][str(in_flight)] for name in names if str(in_flight) in figures.get(name, {})]
     return max(loads, key=lambda load: load["rps"], default=None)
+
+
+def beside(figures: Mapping[str, Figures], names: Sequence[str], mine: str, in_flight: int) -> Figures:
+    """How many times the best peer's rate, and how many times less CPU a request than the thriftiest's."""
+    own = figures[mine][str(in_flight)]
+    loads = [figures[name][str(in_flight)] for name in names if str(in_flight) in figures.get(name, {})]
+    if not loads:
+        return {}
+    return {
+        "rate": round(own["rps"] / max(load["rps"] for load in loads), 2),
+        "less_cpu": round(min(load["server_cpu_us"] for load in loads) / own["server_cpu_us"], 2),
+    }
 
 
 def _say(text: str) -> None:

@@ -48,11 +48,7 @@ def make() -> None:
     texts = list(_texts(words))
     (DATA / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
     _text_model(texts)
-    VECTOR_MODEL.mkdir(exist_ok=True)
-    random_numbers = np.random.default_rng(5)
-    np.save(VECTOR_MODEL / "weight.npy", random_numbers.standard_normal((64, 8)).astype(np.float32))
-    vectors = random_numbers.standard_normal((512, 64)).astype(np.float32)
-    np.save(DATA / "vectors.npy", vectors)
+    vectors = _vectors()
     images = [_jpeg(seed) for seed in range(100, 164)]
     for index, image in enumerate(images):
         (DATA / f"image{index:02d}.jpg").write_bytes(image)
@@ -65,6 +61,31 @@ def make() -> None:
         vector=workloads.Vector()(vectors),
         image=np.concatenate([image_classes.probabilities([each]) for each in images]),
     )
+
+
+class _Product(torch.nn.Module):
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.get_buffer("weight")
+
+
+def _vectors() -> npt.NDArray[np.float32]:
+    """Saves the matrix, as an array and as a network in torch.export's form; gives the inputs."""
+    chosen = np.random.default_rng(5)
+    weight = chosen.standard_normal((64, 8)).astype(np.float32)
+    VECTOR_MODEL.mkdir(exist_ok=True)
+    np.save(VECTOR_MODEL / "weight.npy", weight)
+    shapes = {"x": {0: torch.export.Dim.DYNAMIC}}
+    program = torch.export.export(
+        _Product(torch.from_numpy(weight)), (torch.zeros(2, 64),), dynamic_shapes=shapes
+    )
+    torch.export.save(program, VECTOR_MODEL / "vector.pt2")
+    vectors = chosen.standard_normal((512, 64)).astype(np.float32)
+    np.save(DATA / "vectors.npy", vectors)
+    return vectors
 
 
 def _tokenizer() -> list[str]:

@@ -13,9 +13,10 @@ from benchmarks.peers.wire import GrpcWire
 
 
 class OpenInference(GrpcWire):
-    """ModelInfer with raw contents: one tensor `x` to the model named as the workload, one tensor back."""
+    """ModelInfer with raw contents: one tensor to the model named as the workload, one tensor back."""
 
     method = "/inference.GRPCInferenceService/ModelInfer"
+    tensor = b"x"
 
     def encode(self, value: Any) -> bytes:
         """A row of FP32, or a text or file as one element of BYTES."""
@@ -25,7 +26,7 @@ class OpenInference(GrpcWire):
             content = value.encode() if self.workload == "text" else value
             kind, shape, raw = b"BYTES", (1, 1), len(content).to_bytes(4, "little") + content
         sizes = b"".join(protobuf.varint(size) for size in shape)
-        tensor = protobuf.field(1, b"x") + protobuf.field(2, kind) + protobuf.field(3, sizes)
+        tensor = protobuf.field(1, self.tensor) + protobuf.field(2, kind) + protobuf.field(3, sizes)
         name = protobuf.field(1, self.workload.encode())
         return name + protobuf.field(5, tensor) + protobuf.field(7, raw)
 

@@ -20,7 +20,7 @@ from statistics import median
 import numpy as np
 import uvloop
 
-from benchmarks.peers.processes import cpu_s, tagged
+from benchmarks.peers.processes import cpu_s, machine_cpu_s, tagged
 from benchmarks.peers.requests import Requests
 from benchmarks.peers.wire import Call, Wire, open_wire
 
@@ -39,6 +39,7 @@ class Load:
     server_cpu_us: float  # CPU of all of the server's processes, a request
     generator_cpu_us: float  # this process's, a request
     server_cores: float  # CPU seconds of the server a second
+    other_cores: float  # CPU seconds a second that went to neither the server nor the generator
     windows_rps: list[float]
     errors: int  # calls that did not end with an answer
     error: str  # what one of them said
@@ -48,10 +49,13 @@ class Load:
 
 @dataclass(slots=True)
 class _Tally:
-    began_at: float
+    """What had been counted at a moment, or between two."""
+
+    at_s: float
     answered: int
     server_s: float
     own_s: float
+    machine_s: float  # of all processes
 
 
 async def first_answer(wire: Wire, requests: Requests, tag: str) -> float:
@@ -116,7 +120,13 @@ async def load(
 
     def tally() -> _Tally:
         own = os.times()
-        return _Tally(time.perf_counter(), len(callers.latencies_s), cpu_s(servers), own.user + own.system)
+        return _Tally(
+            at_s=time.perf_counter(),
+            answered=len(callers.latencies_s),
+            server_s=cpu_s(servers),
+            own_s=own.user + own.system,
+            machine_s=machine_cpu_s(),
+        )
 
     async with wire.connect(in_flight) as calls:
         tasks = [asyncio.create_task(callers.run(call)) for call in calls]
@@ -128,21 +138,24 @@ async def load(
         callers.running = False
         await asyncio.wait(tasks, timeout=30)
     spans = [
-        (before, after, after.began_at - before.began_at, after.answered - before.answered)
+        _Tally(*(getattr(after, name) - getattr(before, name) for name in _Tally.__slots__))
         for before, after in pairwise(tallies)
         if after.answered > before.answered
     ]
     if not spans:
         sys.exit(f"nothing was answered at {in_flight} in flight: {callers.error}")
     latencies_ms = np.array(callers.latencies_s[tallies[0].answered : tallies[-1].answered]) * 1e3
-    rates = [count / took for _, _, took, count in spans]
+    rates = [span.answered / span.at_s for span in spans]
     return Load(
         rps=round(median(rates), 1),
         p50_ms=round(float(np.percentile(latencies_ms, 50)), 3),
         p99_ms=round(float(np.percentile(latencies_ms, 99)), 3),
-        server_cpu_us=round(median((b.server_s - a.server_s) / n * 1e6 for a, b, _, n in spans), 1),
-        generator_cpu_us=round(median((b.own_s - a.own_s) / n * 1e6 for a, b, _, n in spans), 1),
-        server_cores=round(median((b.server_s - a.server_s) / took for a, b, took, _ in spans), 2),
+        server_cpu_us=round(median(span.server_s / span.answered for span in spans) * 1e6, 1),
+        generator_cpu_us=round(median(span.own_s / span.answered for span in spans) * 1e6, 1),
+        server_cores=round(median(span.server_s / span.at_s for span in spans), 2),
+        other_cores=round(
+            median((span.machine_s - span.server_s - span.own_s) / span.at_s for span in spans), 2
+        ),
         windows_rps=[round(rate, 1) for rate in rates],
         errors=callers.errors,
         error=callers.error,

@@ -10,4 +10,4 @@ LOGS = BENCH / "logs"
 
 TEXT_MODEL = DATA / "text-classifier"  # Hugging Face directories
 IMAGE_MODEL = DATA / "resnet18"
-VECTOR_MODEL = DATA / "product"  # weight.npy, 64 x 8
+VECTOR_MODEL = DATA / "product"  # weight.npy, 64 x 8, and vector.pt2

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
+
 TAG = "BENCH_TAG"
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -40,6 +42,12 @@ def cpu_s(processes: Iterable[int]) -> float:
         after_name = stat.rpartition(")")[2].split()
         ticks += int(after_name[11]) + int(after_name[12])
     return ticks / _TICKS_PER_S
+
+
+def machine_cpu_s() -> float:
+    """Seconds that the machine's cores were busy, since it started."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 def end(tag: str, first: int) -> None:

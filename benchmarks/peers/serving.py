@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.peers.catalog import STRONGEST, WIRES, present
-from benchmarks.peers.compare import best, compare
+from benchmarks.peers.compare import beside, best, compare
 from benchmarks.peers.offline import limit
 from benchmarks.peers.places import DATA
 from benchmarks.peers.replica import Replica
@@ -81,6 +81,11 @@ def run(question: Question, description: str | None) -> None:
         if "failed" in figures[replica.name]:
             sys.exit(f"{replica.name}: {figures[replica.name]['failed']}")
     names = [peer.name for peer in peers]
+    figures["beside_the_best_peer"] = {
+        f"{each}, {count} in flight": beside(figures, names, f"meshwork-{each}", count)
+        for each in PRECISIONS
+        for count in question.in_flight
+    }
     targets: Targets = {}
     for (precision, count), wanted in question.faster.items():
         rival = best(figures, names, count)
