@@ -63,7 +63,10 @@ def run(question: Question, description: str | None) -> None:
     parser.add_argument("--threads", type=int, default=0, help="of a forward pass of ours; 0: half the cores")
     options = parser.parse_args()
     if not (DATA / "reference.npz").is_file():
-        sys.exit("the workloads' data is missing: run `python -m benchmarks.peers data` first, a few minutes")
+        from benchmarks.peers import data
+
+        print("making weights, requests and reference answers, once: a few minutes", file=sys.stderr)
+        data.make()
     before = machine()
     peers = present(options.peers, question.workload)
     ours = {each: question.replica(each, options.device, options.threads) for each in PRECISIONS}
