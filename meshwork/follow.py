@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from meshwork.errors import MeshworkError
 from meshwork.serving.models import ModelTable
@@ -59,8 +60,9 @@ class Follower:
             await self._models.remove(wish.name, wish.model.partition("@")[2] or wish.version)
             return
         if wish.config is not None and not self._models.knows(wish.config):
-            await self._models.add(wish.config)
+            idle = wish.state == "unloaded"
+            await self._models.add(replace(wish.config, load="demand") if idle else wish.config)
         elif wish.state == "loaded" and wish.model:
             await self._models.load(wish.model)
-        if wish.state == "unloaded" and wish.model:
+        elif wish.state == "unloaded" and wish.model:
             await self._models.unload(wish.model)

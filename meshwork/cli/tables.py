@@ -66,7 +66,9 @@ def services_table(services: Mapping[str, int], replicas: Iterable[router_pb2.Re
         for (name, version), found in models.items():
             ready = sum(model.state == router_pb2.MODEL_STATE_READY for model in found)
             failed = next((model.error for model in found if model.error), "")
-            state = "failed" if failed else "ready" if ready >= min(wanted, len(found)) else "loading"
+            idle = sum(model.state == router_pb2.MODEL_STATE_UNLOADED for model in found)
+            state = "ready" if ready >= min(wanted, len(found)) else "unloaded" if idle else "loading"
+            state = "failed" if failed else state
             cell = state_text(state)
             if failed:
                 cell.append(f": {failed}")

@@ -35,6 +35,8 @@ _COMMON = (
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 )
+_ADMIN_PATH = "/meshwork.admin.v1.AdminService/"
+_NO_ADMIN = "AdminService is served at a router's own address, not at the gateway"
 _UNKNOWN_PATH = (
     "no such path, or not by this method; the paths of the mesh begin with /v1/ or /v2/, "
     "GET /v1/services lists its services"
@@ -161,6 +163,7 @@ def _router_routes(services: Iterable[Service]) -> Iterator[RouteSpec]:
 
 def _edge_routes() -> Iterator[RouteSpec]:
     yield RouteSpec(name="healthz", path="/healthz", status=200, body="ok\n")
+    yield RouteSpec(name="admin", path=_ADMIN_PATH, status=404, body=_NO_ADMIN)
     # Any other gRPC method: the router says in gRPC that there is none.
     yield RouteSpec(name=ROUTER, path="/", grpc_only=True, cluster=ROUTER)
     yield RouteSpec(name="unknown", path="/", status=404, body=_UNKNOWN_PATH)
