@@ -8,7 +8,8 @@ the last attention's keys and values is done for those rows alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -150,22 +151,28 @@ class Encoder:
         """[rows, hidden] in the packing's order, or [texts, hidden] of the first tokens."""
         x = functional.embedding(packing.ids, self._words)
         x += functional.embedding(packing.places, self._places)
-        inward = x.new_empty(len(x), self._layers[0].inward.outputs)  # queries, keys, values
-        for block in packing.blocks:
-            x[block] = ready = self._normed(x[block], self._norm)
-            inward[block] = self._layers[0].inward(ready)
+        first = self._layers[0]
+
+        def begun(block: slice) -> tuple[Tensor, Tensor]:
+            ready = self._normed(x[block], self._norm)
+            return ready, first.inward(ready)  # queries, keys, values
+
+        rows, inward = _blockwise(packing, begun)
         for layer, following in zip(self._layers, [*self._layers[1:], None], strict=True):
             if layer.query is not None:
-                firsts = x[torch.from_numpy(packing.starts).to(x.device)]
+                firsts = rows[torch.from_numpy(packing.starts).to(x.device)]
                 return self._finished(layer, firsts, self._seen_by(layer.query(firsts), inward, packing))
-            seen = self._seen(inward, packing)
-            if following is not None and following.inward.outputs != inward.shape[1]:
-                inward = x.new_empty(len(x), following.inward.outputs)
-            for block in packing.blocks:
-                x[block] = ready = self._finished(layer, x[block], seen[block])
-                if following is not None:
-                    inward[block] = following.inward(ready)
-        return x
+            rows, inward = _blockwise(
+                packing, partial(self._step, layer, following, rows, self._seen(inward, packing))
+            )
+        return rows
+
+    def _step(
+        self, layer: _Layer, following: _Layer | None, rows: Tensor, seen: Tensor, block: slice
+    ) -> tuple[Tensor, Tensor]:
+        """A block's rows behind `layer`, and what the following layer's attention takes of them."""
+        ready = self._finished(layer, rows[block], seen[block])
+        return ready, ready if following is None else following.inward(ready)
 
     def _seen(self, inward: Tensor, packing: Packing) -> Tensor:
         """What each token sees of its text: [rows, 3 * hidden] -> [rows, hidden]."""
@@ -206,3 +213,12 @@ class Encoder:
 
     def _normed(self, x: Tensor, norm: Norm) -> Tensor:
         return functional.layer_norm(x, (self.hidden,), *norm, self.eps)
+
+
+def _blockwise(packing: Packing, step: Callable[[slice], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """What `step` makes of each block of rows, put together."""
+    made = [step(block) for block in packing.blocks]
+    if len(made) == 1:
+        return made[0]
+    left, right = zip(*made, strict=True)
+    return torch.cat(left), torch.cat(right)
