@@ -1,8 +1,8 @@
 """Continuous batching: sequences join between steps, advance together, and leave at once.
 
-A step is one forward pass over one token of each sequence that writes, and over up to a bounded number
-of prompt tokens of those that still read, first come first. The bound keeps a long prompt from
-stalling the others; it is larger while nobody writes. Memory for keys and values is a sequence's own,
+A step is one forward pass over one token of each sequence that writes, and over prompt tokens of those
+that still read, as many as `pace` allows, first come first; but while several read, none takes more
+than half, so that a short prompt overtakes a long one. Memory for keys and values is a sequence's own,
 of prompt and output together, taken when it joins and given back when it leaves:
 
     bytes in use = sum over sequences of (prompt tokens + most output tokens) x bytes of a token
@@ -17,11 +17,9 @@ from enum import Enum
 from torch import Tensor
 
 from services.nlp.generation.decoder import Decoder, Rows
+from services.nlp.generation.pace import Pace
 from services.nlp.generation.sampling import Sampler
 from services.nlp.tasks.generate import Sampling
-
-_READ_BESIDE_WRITING = 64  # prompt tokens of a step in which others write
-_READ_ALONE = 256
 
 
 class End(Enum):
@@ -62,14 +60,22 @@ class Generator:
         ends: tokens by which the model ends a text.
         memory_bytes: bound of the keys and values of all sequences.
         most_sequences: bound of their number.
+        pace: how many prompt tokens a step reads.
     """
 
     def __init__(
-        self, decoder: Decoder, ends: frozenset[int], *, memory_bytes: int, most_sequences: int
+        self,
+        decoder: Decoder,
+        ends: frozenset[int],
+        *,
+        memory_bytes: int,
+        most_sequences: int,
+        pace: Pace | None = None,
     ) -> None:
         self._decoder = decoder
         self._ends = ends
         self._most_sequences = most_sequences
+        self._pace = pace or Pace()
         self.memory_tokens = memory_bytes // decoder.shape.token_bytes
         self.memory_bytes = memory_bytes
         self._free_tokens = self.memory_tokens
@@ -111,7 +117,7 @@ class Generator:
         """
         self.steps += 1
         writing = {key: each for key, each in self._sequences.items() if not each.reads}
-        reading = list(self._next_reading(_READ_BESIDE_WRITING if writing else _READ_ALONE))
+        reading = list(self._next_reading(self._pace.budget(len(writing))))
         asking = list(writing.items())
         ends = list(range(len(writing)))
         row = len(writing)
@@ -123,6 +129,7 @@ class Generator:
                 ends.append(row - 1)
         if not row:
             return []
+        began = self._pace.clock()
         logits = self._decoder.step(
             [
                 Rows(each.memory, len(each.prompt) + len(each.written) - 1, each.written[-1:])
@@ -131,13 +138,17 @@ class Generator:
             [rows for _, _, rows in reading],
             ends=ends,
         )
-        return [self._written(*each) for each in zip(asking, _choose(asking, logits), strict=True)]
+        chosen = _choose(asking, logits)
+        self._pace.learn(row - len(writing), len(writing), self._pace.clock() - began)
+        return [self._written(*each) for each in zip(asking, chosen, strict=True)]
 
     def _next_reading(self, budget: int) -> Iterator[tuple[int, _Sequence, Rows]]:
-        for key, sequence in self._sequences.items():
-            if sequence.reads and budget > 0:
-                ids = sequence.prompt[sequence.read : sequence.read + budget]
-                budget -= len(ids)
+        readers = [(key, each) for key, each in self._sequences.items() if each.reads]
+        share = budget if len(readers) == 1 else budget // 2
+        for key, sequence in readers:
+            ids = sequence.prompt[sequence.read : sequence.read + min(share, budget)]
+            budget -= len(ids)
+            if ids:
                 yield key, sequence, Rows(sequence.memory, sequence.read, ids)
 
     def _written(self, asking: tuple[int, _Sequence], token: int) -> Token:

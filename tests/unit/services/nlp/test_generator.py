@@ -9,6 +9,7 @@ import torch
 
 from services.nlp.generation.decoder import Decoder, Rows, UnfitError
 from services.nlp.generation.generator import End, Generator
+from services.nlp.generation.pace import Pace
 from services.nlp.networks.packed_linear import PackedLinear, can_pack
 from services.nlp.tasks.generate import Sampling
 from tests.unit.services.nlp.tiny_causal_lms import END, LAYOUTS, VOCABULARY, network, reference
@@ -23,8 +24,13 @@ def prompt(length: int) -> list[int]:
 
 def generator(net: Any, *, tokens: int = 4000, sequences: int = 32) -> Generator:
     decoder = Decoder(net)
-    memory = tokens * decoder.shape.token_bytes
-    return Generator(decoder, frozenset([END]), memory_bytes=memory, most_sequences=sequences)
+    return Generator(
+        decoder,
+        frozenset([END]),
+        memory_bytes=tokens * decoder.shape.token_bytes,
+        most_sequences=sequences,
+        pace=Pace(clock=lambda: 0.0),  # 64 prompt tokens a step, however long that takes
+    )
 
 
 def write(
@@ -71,7 +77,7 @@ def test_one_who_leaves_midway_changes_no_other_and_gives_its_memory_back() -> N
     net = network("qwen3")
     expected = {length: reference(net, prompt(length), 16) for length in (5, 40)}
     writer = generator(net, tokens=500)
-    writer.join(99, prompt(200), 40, WILD)
+    writer.join(99, prompt(20), 220, WILD)
     writer.join(98, prompt(90), 20, WILD)  # leaves while its prompt is read
     assert writer.room_for(150)
     assert not writer.room_for(151)
@@ -113,6 +119,29 @@ def test_a_long_prompt_does_not_keep_others_from_writing() -> None:
         keys = [token.key for token in writer.step()]
         assert 0 in keys
     assert steps == 4  # 64 tokens each
+
+
+def test_a_short_prompt_overtakes_a_long_one() -> None:
+    writer = generator(network("gpt2"))
+    writer.join(0, prompt(200), 4, GREEDY)
+    writer.join(1, prompt(20), 4, GREEDY)
+    assert [token.key for token in writer.step()] == [1]
+
+
+def test_a_step_reads_as_much_as_keeps_it_short() -> None:
+    pace = Pace(longest_s=0.1)
+    assert pace.budget(0) == 64
+    pace.learn(4, 30, 9.0)  # tells nothing of reading
+    assert pace.budget(0) == 64
+    pace.learn(80, 20, 0.1)
+    assert pace.budget(0) == 100
+    assert pace.budget(30) == 70
+    for _ in range(50):
+        pace.learn(64, 0, 64.0)
+    assert pace.budget(30) == 32
+    for _ in range(99):
+        pace.learn(64, 0, 1e-6)
+    assert pace.budget(0) == 512
 
 
 def test_the_number_of_sequences_is_bounded() -> None:
