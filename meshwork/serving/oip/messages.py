@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
+import numpy as np
 from google.protobuf.message import Message
 
 from meshwork.errors import InvalidArgument, Unimplemented
@@ -116,9 +118,14 @@ def _values(array: Array) -> Sequence[Any]:
     return [each if isinstance(each, bytes) else str(each).encode() for each in array.ravel()]
 
 
+@cache
+def _datatype(dtype: np.dtype[Any]) -> Datatype:
+    return BY_NUMPY["object" if dtype.kind in "SU" else dtype.name]
+
+
 def datatype_of(array: Array) -> Datatype:
     """The protocol's datatype of an array that a model gave."""
-    return BY_NUMPY["object" if array.dtype.kind in "SU" else array.dtype.name]
+    return _datatype(array.dtype)
 
 
 def set_parameters(target: Any, parameters: Mapping[str, str | int]) -> None:
