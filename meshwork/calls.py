@@ -17,6 +17,8 @@ from meshwork.names import MODEL_HEADER, header_value
 R = TypeVar("R", bound=Message)
 M = TypeVar("M", bound=Message)
 
+Metadata = tuple[tuple[str, str], ...]
+
 Media = bytes | str | os.PathLike[str]
 """A file's bytes, its path, or a `data:` URI."""
 
@@ -66,19 +68,15 @@ def _serialized(request: Message) -> bytes:
     return request.SerializeToString()
 
 
-def _metadata(request: Message) -> tuple[tuple[str, str], ...]:
-    model = getattr(request, "model", "")
-    return ((MODEL_HEADER, header_value(model)),) if model else ()
-
-
 class _Service:
     """What sync and asyncio clients share."""
 
     FULL_NAME: ClassVar[str]
 
-    def __init__(self, channel: Any, timeout_s: float | None) -> None:
+    def __init__(self, channel: Any, timeout_s: float | None, metadata: Metadata = ()) -> None:
         self._channel = channel
         self._timeout_s = timeout_s
+        self._metadata = metadata
         self._calls: dict[str, Any] = {}
 
     def _call(self, method: str, response: type[Message], *, streams: bool = False) -> Any:
@@ -91,6 +89,11 @@ class _Service:
             )
         return self._calls[method]
 
+    def _sent(self, request: Message) -> Metadata:
+        """The metadata of a call: the client's, and the model by which it is routed."""
+        model = getattr(request, "model", "")
+        return (*self._metadata, (MODEL_HEADER, header_value(model))) if model else self._metadata
+
     def _deadline(self, timeout_s: float | None) -> float | None:
         return self._timeout_s if timeout_s is None else timeout_s
 
@@ -101,7 +104,7 @@ class SyncService(_Service):
     def _unary(self, method: str, request: Message, response: type[R], timeout_s: float | None) -> R:
         try:
             answer = self._call(method, response)(
-                request, timeout=self._deadline(timeout_s), metadata=_metadata(request)
+                request, timeout=self._deadline(timeout_s), metadata=self._sent(request)
             )
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
@@ -118,7 +121,7 @@ class SyncService(_Service):
         self, method: str, request: Message, response: type[R], timeout_s: float | None
     ) -> Iterator[R]:
         call = self._call(method, response, streams=True)
-        answers = call(request, timeout=timeout_s, metadata=_metadata(request))
+        answers = call(request, timeout=timeout_s, metadata=self._sent(request))
         try:
             yield from answers
         except grpc.RpcError as error:
@@ -133,7 +136,7 @@ class AsyncService(_Service):
     async def _unary(self, method: str, request: Message, response: type[R], timeout_s: float | None) -> R:
         try:
             answer = await self._call(method, response)(
-                request, timeout=self._deadline(timeout_s), metadata=_metadata(request)
+                request, timeout=self._deadline(timeout_s), metadata=self._sent(request)
             )
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
@@ -150,7 +153,7 @@ class AsyncService(_Service):
         self, method: str, request: Message, response: type[R], timeout_s: float | None
     ) -> AsyncIterator[R]:
         call = self._call(method, response, streams=True)
-        answers = call(request, timeout=timeout_s, metadata=_metadata(request))
+        answers = call(request, timeout=timeout_s, metadata=self._sent(request))
         try:
             async for answer in answers:
                 yield answer

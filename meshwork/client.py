@@ -11,12 +11,14 @@ of `meshwork.errors`.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import grpc
 
 from meshwork import channel as channels
 from meshwork.admin.v1.admin_client import AdminClient, AsyncAdminClient
+from meshwork.calls import Metadata
+from meshwork.names import CALLER_HEADER, PRIORITY_HEADER, header_value
 from meshwork.nlp.v1.nlp_client import AsyncNlpClient, NlpClient
 from meshwork.recommendation.v1.recommendation_client import (
     AsyncRecommendationClient,
@@ -29,6 +31,7 @@ from meshwork.vision.v1.vision_client import AsyncVisionClient, VisionClient
 
 DEFAULT_ADDRESS = "127.0.0.1:8080"
 DEFAULT_TIMEOUT_S = 30.0
+Priority = Literal["interactive", "default", "batch"]
 
 
 class _Channels:
@@ -69,16 +72,17 @@ class Client:
         timeout_s: float | None,
         credentials: grpc.ChannelCredentials | None,
         router: str,
+        metadata: Metadata,
     ) -> None:
         self._channels = _Channels(address, router, grpc.insecure_channel, grpc.secure_channel, credentials)
         to = self._channels.to
-        self.vision = VisionClient(to("vision"), timeout_s)
-        self.nlp = NlpClient(to("nlp"), timeout_s)
-        self.speech = SpeechClient(to("speech"), timeout_s)
-        self.translation = TranslationClient(to("translation"), timeout_s)
-        self.recommendation = RecommendationClient(to("recommendation"), timeout_s)
-        self.router = RouterClient(to("router"), timeout_s)
-        self.admin = AdminClient(to("router"), timeout_s)
+        self.vision = VisionClient(to("vision"), timeout_s, metadata)
+        self.nlp = NlpClient(to("nlp"), timeout_s, metadata)
+        self.speech = SpeechClient(to("speech"), timeout_s, metadata)
+        self.translation = TranslationClient(to("translation"), timeout_s, metadata)
+        self.recommendation = RecommendationClient(to("recommendation"), timeout_s, metadata)
+        self.router = RouterClient(to("router"), timeout_s, metadata)
+        self.admin = AdminClient(to("router"), timeout_s, metadata)
 
     def close(self) -> None:
         """Closes the connections; calls in flight are cancelled."""
@@ -108,18 +112,19 @@ class AsyncClient:
         timeout_s: float | None,
         credentials: grpc.ChannelCredentials | None,
         router: str,
+        metadata: Metadata,
     ) -> None:
         self._channels = _Channels(
             address, router, grpc.aio.insecure_channel, grpc.aio.secure_channel, credentials
         )
         to = self._channels.to
-        self.vision = AsyncVisionClient(to("vision"), timeout_s)
-        self.nlp = AsyncNlpClient(to("nlp"), timeout_s)
-        self.speech = AsyncSpeechClient(to("speech"), timeout_s)
-        self.translation = AsyncTranslationClient(to("translation"), timeout_s)
-        self.recommendation = AsyncRecommendationClient(to("recommendation"), timeout_s)
-        self.router = AsyncRouterClient(to("router"), timeout_s)
-        self.admin = AsyncAdminClient(to("router"), timeout_s)
+        self.vision = AsyncVisionClient(to("vision"), timeout_s, metadata)
+        self.nlp = AsyncNlpClient(to("nlp"), timeout_s, metadata)
+        self.speech = AsyncSpeechClient(to("speech"), timeout_s, metadata)
+        self.translation = AsyncTranslationClient(to("translation"), timeout_s, metadata)
+        self.recommendation = AsyncRecommendationClient(to("recommendation"), timeout_s, metadata)
+        self.router = AsyncRouterClient(to("router"), timeout_s, metadata)
+        self.admin = AsyncAdminClient(to("router"), timeout_s, metadata)
 
     async def close(self) -> None:
         """Closes the connections; calls in flight are cancelled."""
@@ -139,6 +144,8 @@ def connect(
     timeout_s: float | None = DEFAULT_TIMEOUT_S,
     credentials: grpc.ChannelCredentials | None = None,
     router: str = "",
+    priority: Priority = "default",
+    caller: str = "",
 ) -> Client:
     """A client of the mesh at `address`. It connects with the first call.
 
@@ -148,8 +155,13 @@ def connect(
         credentials: for a gateway behind TLS.
         router: with `xds:///`, the router's `host:port`; not needed where GRPC_XDS_BOOTSTRAP
             or GRPC_XDS_BOOTSTRAP_CONFIG says it.
+        priority: `interactive` calls pass `default` ones in a replica's queue; `batch` ones fill what
+            is left.
+        caller: name under which these calls get their fair share of a busy device; by default each
+            address gets one.
     """
-    return Client(address, timeout_s=timeout_s, credentials=credentials, router=router)
+    metadata = _metadata(priority, caller)
+    return Client(address, timeout_s=timeout_s, credentials=credentials, router=router, metadata=metadata)
 
 
 def connect_async(
@@ -158,6 +170,16 @@ def connect_async(
     timeout_s: float | None = DEFAULT_TIMEOUT_S,
     credentials: grpc.ChannelCredentials | None = None,
     router: str = "",
+    priority: Priority = "default",
+    caller: str = "",
 ) -> AsyncClient:
     """As `connect`, for asyncio; call it where a loop runs."""
-    return AsyncClient(address, timeout_s=timeout_s, credentials=credentials, router=router)
+    metadata = _metadata(priority, caller)
+    return AsyncClient(
+        address, timeout_s=timeout_s, credentials=credentials, router=router, metadata=metadata
+    )
+
+
+def _metadata(priority: Priority, caller: str) -> Metadata:
+    sent = {PRIORITY_HEADER: "" if priority == "default" else priority, CALLER_HEADER: caller}
+    return tuple((name, header_value(value)) for name, value in sent.items() if value)

@@ -1,4 +1,4 @@
-"""Model names as they are compared and carried: the order of versions, the header that routes read."""
+"""Names as they are compared and carried: the order of versions, and what travels beside a request."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from urllib.parse import quote
 
 MODEL_HEADER = "x-meshwork-model"
 """Tells a proxyless channel's routes which model the request names; the gateway reads the body."""
+
+
+PRIORITY_HEADER = "meshwork-priority"
+"""How much a call matters: `interactive`, `default` or `batch`."""
+
+CALLER_HEADER = "meshwork-caller"
+"""The name under which a call gets its fair share of a device."""
 
 
 def header_value(model: str) -> str:

@@ -247,12 +247,17 @@ def _command(service: str, method: MethodDescriptor) -> click.Command:
 
     @reports_errors
     def run(
-        as_json: bool, address: str, timeout: float | None, output: Path | None = None, **given: Any
+        as_json: bool,
+        address: str,
+        timeout: float | None,
+        call_priority: client.Priority,
+        output: Path | None = None,
+        **given: Any,
     ) -> None:
         values = {field.field.name: field.value(given) for field in fields}
         arguments = {name: value for name, value in values.items() if value is not None}
         snake = command_name(method.name).replace("-", "_")
-        with client.connect(gateway_address(address)) as mesh:
+        with client.connect(gateway_address(address), priority=call_priority) as mesh:
             answer = getattr(getattr(mesh, service), snake)(**arguments, timeout_s=timeout)
             if method.server_streaming:
                 _show_stream(answer, as_json)
@@ -279,6 +284,14 @@ def _command(service: str, method: MethodDescriptor) -> click.Command:
             help="Seconds until the stream ends; without it, never."
             if method.server_streaming
             else "Seconds that the call may take.",
+        )
+    )
+    parameters.append(
+        click.Option(
+            ["--priority", "call_priority"],
+            type=click.Choice(("interactive", "default", "batch")),
+            default="default",
+            help="How soon a busy replica takes it: before default calls, among them, or after.",
         )
     )
     command = click.RichCommand(

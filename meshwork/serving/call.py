@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from meshwork.errors import DeadlineExceeded, InvalidArgument
+from meshwork.names import CALLER_HEADER, PRIORITY_HEADER
 
-PRIORITY_HEADER = "meshwork-priority"
-CALLER_HEADER = "meshwork-caller"
 _FORWARDED = "x-forwarded-for"
 _LONGEST_CALLER = 128  # characters
 

@@ -21,7 +21,7 @@ from meshwork.errors import (
     Unavailable,
     tree,
 )
-from meshwork.names import MODEL_HEADER
+from meshwork.names import CALLER_HEADER, MODEL_HEADER, PRIORITY_HEADER
 from meshwork.recommendation.v1 import recommendation_pb2
 from meshwork.vision.v1 import vision_pb2
 from tests.unit.recording_server import Recorder
@@ -68,6 +68,18 @@ def test_the_model_stands_in_the_header_that_routes_read(recorder: Recorder) -> 
     named, unnamed = recorder.calls
     assert named.metadata[MODEL_HEADER] == "minilm@1"
     assert MODEL_HEADER not in unnamed.metadata
+
+
+async def test_priority_and_caller_travel_beside_every_call(recorder: Recorder) -> None:
+    with meshwork.connect(recorder.address, priority="batch", caller="night job") as mesh:
+        mesh.nlp.embed("x", model="m")
+    async with meshwork.connect_async(recorder.address, priority="interactive") as mesh:
+        await mesh.nlp.embed("x")
+    batch, interactive = recorder.calls
+    sent = {name: batch.metadata[name] for name in (PRIORITY_HEADER, CALLER_HEADER, MODEL_HEADER)}
+    assert sent == {PRIORITY_HEADER: "batch", CALLER_HEADER: "night%20job", MODEL_HEADER: "m"}
+    assert interactive.metadata[PRIORITY_HEADER] == "interactive"
+    assert CALLER_HEADER not in interactive.metadata
 
 
 def test_a_change_carries_a_request_id_of_its_own_unless_the_caller_gives_one(recorder: Recorder) -> None:
