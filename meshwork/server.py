@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from redis.asyncio import Redis
@@ -27,6 +26,7 @@ from redis.asyncio import Redis
 import meshwork
 from meshwork.errors import ConfigError
 from meshwork.follow import Follower
+from meshwork.front import make_server
 from meshwork.model_config import ModelConfig
 from meshwork.process import log_to_stderr, stop_on_signals, watch_parent
 from meshwork.router.v1 import router_pb2
@@ -125,12 +125,13 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
         bounds=Bounds(items=config.queue_items, queue_bytes=config.queue_bytes),
         memory_bytes=config.memory_bytes,
     )
-    server = grpc.aio.server(
-        options=[
+    server = make_server(
+        [
             ("grpc.max_receive_message_length", config.max_message_bytes),
             ("grpc.max_send_message_length", config.max_message_bytes),
             ("grpc.so_reuseport", 0),
-        ]
+        ],
+        front=config.front,
     )
     module, _, name = spec.servicer.partition(":")
     servicer = getattr(importlib.import_module(module), name)(ServiceContext(models, redis, keys))
