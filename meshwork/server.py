@@ -28,7 +28,7 @@ from meshwork.errors import ConfigError
 from meshwork.follow import Follower
 from meshwork.front import make_server
 from meshwork.model_config import ModelConfig
-from meshwork.process import log_to_stderr, stop_on_signals, watch_parent
+from meshwork.process import log_to_stderr, run, spare_the_collector, stop_on_signals, watch_parent
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import Metadata, add_servicer
 from meshwork.serving import metrics
@@ -96,7 +96,7 @@ def main(spec: ServiceSpec) -> None:
         log_to_stderr(config.replica)
         # Read by OpenMP when a task imports torch.
         os.environ.setdefault("OMP_NUM_THREADS", str(config.cpu_threads))
-        status = asyncio.run(serve(spec, config))
+        status = run(serve(spec, config))
     except ConfigError as error:
         sys.exit(f"{spec.name}: {error}")
     # Not sys.exit, which would wait for a forward pass that outlasted the drain.
@@ -164,6 +164,7 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
                 log.error("no model could be loaded, giving up")
             elif not stop.is_set():
                 background.append(group.create_task(follower.run(), name="wishes"))
+                spare_the_collector()
                 lease.enter(router_pb2.REPLICA_STATE_READY)
                 await _set_health(checks, spec, health_pb2.HealthCheckResponse.SERVING)
                 log.info("ready on %s", replica.address)
