@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from redis.asyncio import Redis
@@ -27,8 +26,9 @@ from redis.asyncio import Redis
 import meshwork
 from meshwork.errors import ConfigError
 from meshwork.follow import Follower
+from meshwork.front import make_server
 from meshwork.model_config import ModelConfig
-from meshwork.process import log_to_stderr, stop_on_signals, watch_parent
+from meshwork.process import log_to_stderr, run, spare_the_collector, stop_on_signals, watch_parent
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import Metadata, add_servicer
 from meshwork.serving import metrics
@@ -100,7 +100,7 @@ def main(spec: ServiceSpec) -> None:
         log_to_stderr(config.replica)
         # Read by OpenMP when a task imports torch.
         os.environ.setdefault("OMP_NUM_THREADS", str(config.cpu_threads))
-        status = asyncio.run(serve(spec, config))
+        status = run(serve(spec, config))
     except ConfigError as error:
         sys.exit(f"{spec.name}: {error}")
     # Not sys.exit, which would wait for a forward pass that outlasted the drain.
@@ -129,12 +129,13 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
         bounds=Bounds(items=config.queue_items, queue_bytes=config.queue_bytes),
         memory_bytes=config.memory_bytes,
     )
-    server = grpc.aio.server(
-        options=[
+    server = make_server(
+        [
             ("grpc.max_receive_message_length", config.max_message_bytes),
             ("grpc.max_send_message_length", config.max_message_bytes),
             ("grpc.so_reuseport", 0),
-        ]
+        ],
+        front=config.front,
     )
     module, _, name = spec.servicer.partition(":")
     servicer = getattr(importlib.import_module(module), name)(ServiceContext(models, redis, keys))
@@ -171,6 +172,7 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
                 log.error("no model could be loaded, giving up")
             elif not stop.is_set():
                 background.append(group.create_task(follower.run(), name="wishes"))
+                spare_the_collector()
                 lease.enter(router_pb2.REPLICA_STATE_READY)
                 await _set_health(checks, spec, health_pb2.HealthCheckResponse.SERVING)
                 if replica.http_address:

@@ -7,10 +7,11 @@ import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Self, get_args
 
 from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 from meshwork.errors import ConfigError
+from meshwork.front import Front
 from meshwork.model_config import ModelConfig, list_from_json
 from meshwork.serving.devices import parse_devices
 
@@ -34,6 +35,7 @@ class ReplicaConfig:
     memory_bytes: int = 0  # MESHWORK_MEMORY_BYTES: what models may fill of each device; 0 for most of it
     queue_items: int = 4096  # MESHWORK_QUEUE_ITEMS: most items that may wait for a device
     queue_bytes: int = 1 << 30  # MESHWORK_QUEUE_BYTES: most bytes that may wait for a device
+    front: Front = "core"  # MESHWORK_FRONT: what takes calls: core, or aio for grpc.aio's own server
     lease_ttl_s: float = 6.0  # MESHWORK_LEASE_TTL_S: how long a silent replica keeps its lease
     drain_s: float = 15.0  # MESHWORK_DRAIN_S: the longest that work in flight may take at the end
 
@@ -53,6 +55,8 @@ class ReplicaConfig:
             parse_devices(self.device)
         except ValueError as error:
             raise ConfigError(f"MESHWORK_DEVICE: {error}") from error
+        if self.front not in get_args(Front):
+            raise ConfigError(f"MESHWORK_FRONT: should be core or aio, not {self.front!r}")
         if not 0.5 <= self.lease_ttl_s <= 3600:  # NaN fails too
             raise ConfigError(f"MESHWORK_LEASE_TTL_S: should be from 0.5 to 3600, not {self.lease_ttl_s:g}")
         if not 0 <= self.drain_s <= 86_400:

@@ -8,6 +8,7 @@ import pytest
 from meshwork import connect_async
 from meshwork.calls import media
 from meshwork.errors import Internal, InvalidArgument, Overloaded, from_rpc_error
+from meshwork.front import make_server
 from meshwork.nlp.v1 import nlp_pb2, nlp_pb2_grpc
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import add_servicer
@@ -56,7 +57,7 @@ class Router:
 
 @pytest.fixture(scope="module")
 async def address() -> AsyncIterator[str]:
-    server = grpc.aio.server()
+    server = make_server()
     add_servicer(server, "meshwork.nlp.v1.NlpService", Nlp())
     add_servicer(server, "meshwork.router.v1.RouterService", Router())
     port = server.add_insecure_port("127.0.0.1:0")

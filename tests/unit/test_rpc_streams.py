@@ -12,6 +12,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.wrappers_pb2 import StringValue
 
 from meshwork.errors import DETAILS_KEY, InvalidArgument, Overloaded, from_rpc_error
+from meshwork.front import make_server
 from meshwork.rpc import add_servicer
 
 SERVICE = "meshwork.testing.v1.StreamService"
@@ -62,7 +63,7 @@ async def servicer() -> Streams:
 
 @pytest.fixture(scope="module")
 async def channel(servicer: Streams) -> AsyncIterator[grpc.aio.Channel]:
-    server = grpc.aio.server()
+    server = make_server()
     add_servicer(server, SERVICE, servicer)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
