@@ -91,22 +91,18 @@ def total(taken: Sample) -> Held:
 
 
 def drift(samples: Sequence[Held]) -> dict[str, float]:
-    """How much more is held at the end than after the warm-up: medians of the last and second quarters.
+    """By what percent more is held at the end than after the warm-up, for each kind of thing.
 
-    The first quarter is the warm-up. Memory is in percent, the rest in numbers.
+    The first quarter of the samples is the warm-up; medians of the last and the second are compared.
     """
     quarter = max(1, len(samples) // 4)
     early, late = samples[quarter : 2 * quarter] or samples[:1], samples[-quarter:]
-
-    def both(name: str) -> tuple[float, float]:
-        return (
-            float(median(getattr(held, name) for held in early)),
-            float(median(getattr(held, name) for held in late)),
-        )
-
-    before, after = both("rss_mb")
-    grown = {name: both(name)[1] - both(name)[0] for name in ("threads", "fds", "tasks")}
-    return {"rss_percent": round((after / before - 1) * 100, 2), **grown}
+    found = {}
+    for kind in Held.__dataclass_fields__:
+        before = float(median(getattr(held, kind) for held in early))
+        after = float(median(getattr(held, kind) for held in late))
+        found[kind] = round((after / before - 1) * 100, 2) if before else after
+    return found
 
 
 def by_role(samples: Sequence[Sample]) -> Iterator[tuple[str, list[Held]]]:

@@ -11,20 +11,20 @@ def held(rss_mb: float, tasks: int = 5) -> Held:
 
 def test_growth_in_the_warm_up_is_no_drift() -> None:
     samples = [held(10), held(50), *[held(100)] * 6]
-    assert drift(samples) == {"rss_percent": 0, "threads": 0, "fds": 0, "tasks": 0}
+    assert drift(samples) == dict.fromkeys(("rss_mb", "threads", "fds", "tasks"), 0)
 
 
 def test_growth_after_the_warm_up_is() -> None:
-    samples = [held(100, tasks) for tasks in range(4)] + [held(110, tasks) for tasks in range(4, 8)]
-    found = drift(samples)
-    assert found["rss_percent"] == 10
-    assert found["tasks"] == 4
+    found = drift([held(100)] * 4 + [held(110, tasks=6)] * 4)
+    assert found["rss_mb"] == 10
+    assert found["tasks"] == 20
+    assert found["fds"] == 0
 
 
 def test_one_odd_sample_is_no_drift() -> None:
     samples = [held(100)] * 12
     samples[-2] = held(500)
-    assert drift(samples)["rss_percent"] == 0
+    assert drift(samples)["rss_mb"] == 0
 
 
 def test_roles_add_up_and_one_that_came_late_has_no_drift_of_its_own() -> None:
