@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import ClassVar, Self
 
 from meshwork.serving.card import CardError, ModelDirectory
-from services.nlp.networks.network import Floats, Reading, load_network
+from services.nlp.networks.network import load_network
+from services.nlp.networks.reading import Floats, Reading
 from services.nlp.tasks.answer import Answerer
 from services.nlp.tasks.reader import OnNetwork, longest_text
 from services.nlp.tokens import TextTokenizer, Window, load_tokenizer

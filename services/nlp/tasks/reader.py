@@ -7,7 +7,7 @@ from typing import Any
 
 from meshwork.serving.card import CardError, ModelDirectory
 from services.nlp.networks.layouts import read_config
-from services.nlp.networks.network import Floats, TextNetwork
+from services.nlp.networks.reading import Floats, TextNetwork
 from services.nlp.tokens import TextTokenizer, Tokens, Window, stated_longest
 
 _LONGEST = 512  # where neither the network nor the tokenizer sets a bound

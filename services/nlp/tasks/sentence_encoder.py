@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from meshwork.serving.card import CardError, ModelDirectory
-from services.nlp.networks.network import Floats, Reading, TextNetwork, load_network
+from services.nlp.networks.network import load_network
+from services.nlp.networks.reading import Floats, Reading, TextNetwork
 from services.nlp.tasks.embed import Embedded, TextEmbedder, ZeroShot
 from services.nlp.tasks.reader import OnNetwork, config_of, longest_text
 from services.nlp.tokens import TextTokenizer, Tokens, load_tokenizer

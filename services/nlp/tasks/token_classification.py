@@ -10,7 +10,8 @@ from typing import ClassVar, Self
 import numpy as np
 
 from meshwork.serving.card import ModelDirectory
-from services.nlp.networks.network import Floats, Reading, TextNetwork, load_network
+from services.nlp.networks.network import load_network
+from services.nlp.networks.reading import Floats, Reading, TextNetwork
 from services.nlp.tasks.entities import EntityTagger
 from services.nlp.tasks.reader import OnNetwork, config_of, labels_of, longest_text
 from services.nlp.tokens import TextTokenizer, Window, load_tokenizer
