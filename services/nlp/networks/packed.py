@@ -35,6 +35,8 @@ class PackedNetwork(TextNetwork):
         first_only = reading in (Reading.CLASSES, Reading.CLS)
         self._encoder = Encoder(config, stored, self._device, dtype, first_only=first_only)
         self.longest = self._encoder.longest
+        self.vocabulary = self._encoder.vocabulary
+        self.kinds = self._encoder.kinds
         steps: tuple[Step, ...] = {
             Reading.CLASSES: config.layout.classifier,
             Reading.TAGS: (("classifier", ""),),

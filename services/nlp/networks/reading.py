@@ -9,6 +9,7 @@ from enum import Enum, auto
 import numpy as np
 from numpy.typing import NDArray
 
+from meshwork.serving.engines.engine import Engine
 from services.nlp.tokens import Tokens
 
 Floats = NDArray[np.float32]
@@ -42,6 +43,9 @@ class TextNetwork(ABC):
 
     pads: bool  # it pads a batch to its longest text
     longest: int | None  # most tokens of a text; None if the network sets no bound
+    vocabulary: int  # token ids are below it
+    kinds: int  # of token that it tells apart; 1 if it does not
+    engine: Engine | None = None  # what runs it, if it does not run itself
 
     @abstractmethod
     def __call__(self, batch: Sequence[Tokens]) -> list[Floats]:
@@ -51,3 +55,8 @@ class TextNetwork(ABC):
     @abstractmethod
     def nbytes(self) -> int:
         """Bytes of the weights."""
+
+    def close(self) -> None:
+        """Gives back what garbage collection would not."""
+        if self.engine is not None:
+            self.engine.close()

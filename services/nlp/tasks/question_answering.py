@@ -40,7 +40,7 @@ class QuestionAnswering(OnNetwork, Answerer[Window, Floats]):
         tokenizer = TextTokenizer(
             load_tokenizer(directory), longest, cut="only_second", overlap=min(_OVERLAP, longest // 4)
         )
-        return cls(network, tokenizer)
+        return cls(network, tokenizer, Reading.ANSWER)
 
     def windows(self, question: str, context: str) -> list[Window]:
         """The context as windows, each behind the question.

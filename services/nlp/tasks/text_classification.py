@@ -23,7 +23,7 @@ class TextClassification(OnNetwork, TextClassifier[Tokens, Floats]):
     methods: ClassVar[tuple[str, ...]] = ("ClassifyText",)
 
     def __init__(self, network: TextNetwork, tokenizer: TextTokenizer, classes: Classes) -> None:
-        super().__init__(network, tokenizer)
+        super().__init__(network, tokenizer, Reading.CLASSES)
         self._classes = classes
 
     @classmethod

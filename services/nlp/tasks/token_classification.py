@@ -26,7 +26,7 @@ class TokenClassification(OnNetwork, EntityTagger[Window, Floats]):
     light: ClassVar[bool] = True
 
     def __init__(self, network: TextNetwork, tokenizer: TextTokenizer, tags: tuple[str, ...]) -> None:
-        super().__init__(network, tokenizer)
+        super().__init__(network, tokenizer, Reading.TAGS)
         self._tags = tags
 
     @classmethod

@@ -133,7 +133,7 @@ def test_bfloat16_is_near_float32(architecture: str, folder_of: Any) -> None:
 
 
 def packed_layers(network: Any) -> int:
-    return sum(isinstance(each, PackedLinear) for each in network.module.modules())
+    return sum(isinstance(each, PackedLinear) for each in network.engine.network.modules())
 
 
 @pytest.mark.skipif(not can_pack(torch.device("cpu"), torch.float32), reason="nothing packs here")
@@ -150,7 +150,7 @@ def test_linear_layers_are_packed_unless_that_changes_answers(
         if isinstance(flaw, Exception):
             raise flaw
         if flaw:
-            module.electra.embeddings.word_embeddings.weight[5] *= -1
+            module.module.electra.embeddings.word_embeddings.weight[5] *= -1
 
     monkeypatch.setattr(padded, "pack_linears", torch.no_grad()(flawed))
     network = load_network(directory(folder), "cpu", Reading.TAGS)
