@@ -57,7 +57,9 @@ CARD = {
 
 def embed(model: SentenceEncoder, texts: list[str]) -> Array:
     """The texts' vectors: float32 [n, 384]."""
-    return np.stack(model.forward([model.preprocess(text) for text in texts]))
+    tokens = [model.preprocess(text) for text in texts]
+    raws = model.forward(tokens)
+    return np.stack([model.postprocess(*each).vector for each in zip(tokens, raws, strict=True)])
 
 
 def truths(model: SentenceEncoder, sets: dict[str, dict[str, list[str]]], how: ZeroShot, half: int) -> Array:

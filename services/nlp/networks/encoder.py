@@ -118,7 +118,8 @@ class Encoder:
         positions = weights.take("embeddings.position_embeddings.weight", None, words.shape[1])
         if config.layout.behind_padding:
             positions = positions[config.padding :]
-        self.hidden, self.heads, self.eps = words.shape[1], config.heads, config.eps
+        self.vocabulary, self.hidden = words.shape
+        self.heads, self.eps = config.heads, config.eps
         if self.hidden % self.heads:
             raise ValueError(f"{self.heads} attention heads do not divide {self.hidden} numbers")
         self.unplaced = config.padding if config.layout.behind_padding else None

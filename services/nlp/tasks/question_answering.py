@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import ClassVar, Self
 
 from meshwork.serving.card import CardError, ModelDirectory
-from services.nlp.networks.network import Floats, Reading, load_network
+from services.nlp.networks.network import load_network
+from services.nlp.networks.reading import Floats, Reading
 from services.nlp.tasks.answer import Answerer
 from services.nlp.tasks.reader import OnNetwork, longest_text
 from services.nlp.tokens import TextTokenizer, Window, load_tokenizer
@@ -39,7 +40,7 @@ class QuestionAnswering(OnNetwork, Answerer[Window, Floats]):
         tokenizer = TextTokenizer(
             load_tokenizer(directory), longest, cut="only_second", overlap=min(_OVERLAP, longest // 4)
         )
-        return cls(network, tokenizer)
+        return cls(network, tokenizer, Reading.ANSWER)
 
     def windows(self, question: str, context: str) -> list[Window]:
         """The context as windows, each behind the question.

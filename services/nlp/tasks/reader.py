@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from meshwork.serving.card import CardError, ModelDirectory
+from meshwork.serving.engines.engine import Engine
 from services.nlp.networks.layouts import read_config
-from services.nlp.networks.network import Floats, TextNetwork
+from services.nlp.networks.reading import Floats, Reading, TextNetwork
+from services.nlp.networks.tensors import NamedTensors
 from services.nlp.tokens import TextTokenizer, Tokens, Window, stated_longest
 
 _LONGEST = 512  # where neither the network nor the tokenizer sets a bound
@@ -49,9 +51,10 @@ def longest_text(directory: ModelDirectory, network: TextNetwork) -> int:
 class OnNetwork:
     """The part of a task that only hands tokens to its network; the unit of cost is the token."""
 
-    def __init__(self, network: TextNetwork, tokenizer: TextTokenizer) -> None:
+    def __init__(self, network: TextNetwork, tokenizer: TextTokenizer, reading: Reading) -> None:
         self._network = network
         self._tokenizer = tokenizer
+        self._tensors = NamedTensors(network, reading)
 
     def warm_up(self) -> None:
         """Runs one text, and several of different lengths."""
@@ -71,9 +74,18 @@ class OnNetwork:
         """What the network reads of each."""
         return self._network([_tokens(each) for each in batch])
 
+    @property
+    def tensors(self) -> Engine:
+        """The network as named tensors."""
+        return self._tensors
+
     def memory_bytes(self) -> int:
         """Bytes of the weights."""
         return self._network.nbytes
+
+    def close(self) -> None:
+        """Closes the network."""
+        self._network.close()
 
 
 def _tokens(prepared: Tokens | Window) -> Tokens:

@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from meshwork.serving.card import CardError, ModelDirectory
-from services.nlp.networks.network import Floats, Reading, TextNetwork, load_network
+from services.nlp.networks.network import load_network
+from services.nlp.networks.reading import Floats, Reading, TextNetwork
 from services.nlp.tasks.embed import Embedded, TextEmbedder, ZeroShot
 from services.nlp.tasks.reader import OnNetwork, config_of, longest_text
 from services.nlp.tokens import TextTokenizer, Tokens, load_tokenizer
@@ -36,8 +37,10 @@ class SentenceEncoder(OnNetwork, TextEmbedder[Tokens, Floats]):
 
     methods: ClassVar[tuple[str, ...]] = ("Embed", "ClassifyText", "MatchTexts")
 
-    def __init__(self, network: TextNetwork, tokenizer: TextTokenizer, zero_shot: ZeroShot) -> None:
-        super().__init__(network, tokenizer)
+    def __init__(
+        self, network: TextNetwork, tokenizer: TextTokenizer, reading: Reading, zero_shot: ZeroShot
+    ) -> None:
+        super().__init__(network, tokenizer, reading)
         self._zero_shot = zero_shot
 
     @classmethod
@@ -52,7 +55,7 @@ class SentenceEncoder(OnNetwork, TextEmbedder[Tokens, Floats]):
         bound = config_of(directory, "sentence_bert_config.json").get("max_seq_length")
         longest = longest_text(directory, network)
         tokenizer = TextTokenizer(load_tokenizer(directory), min(longest, bound or longest))
-        return cls(network, tokenizer, _zero_shot(directory.path / "zero_shot.json"))
+        return cls(network, tokenizer, reading, _zero_shot(directory.path / "zero_shot.json"))
 
     @property
     def zero_shot(self) -> ZeroShot:

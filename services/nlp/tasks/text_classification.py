@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import ClassVar, Self
 
 from meshwork.serving.card import CardError, ModelDirectory
-from services.nlp.networks.network import Floats, Reading, TextNetwork, load_network
+from services.nlp.networks.network import load_network
+from services.nlp.networks.reading import Floats, Reading, TextNetwork
 from services.nlp.tasks.classify import HYPOTHESIS, Classes, Question, TextClassifier
 from services.nlp.tasks.reader import OnNetwork, config_of, labels_of, longest_text
 from services.nlp.tokens import TextTokenizer, Tokens, load_tokenizer
@@ -22,7 +23,7 @@ class TextClassification(OnNetwork, TextClassifier[Tokens, Floats]):
     methods: ClassVar[tuple[str, ...]] = ("ClassifyText",)
 
     def __init__(self, network: TextNetwork, tokenizer: TextTokenizer, classes: Classes) -> None:
-        super().__init__(network, tokenizer)
+        super().__init__(network, tokenizer, Reading.CLASSES)
         self._classes = classes
 
     @classmethod

@@ -10,7 +10,8 @@ from typing import ClassVar, Self
 import numpy as np
 
 from meshwork.serving.card import ModelDirectory
-from services.nlp.networks.network import Floats, Reading, TextNetwork, load_network
+from services.nlp.networks.network import load_network
+from services.nlp.networks.reading import Floats, Reading, TextNetwork
 from services.nlp.tasks.entities import EntityTagger
 from services.nlp.tasks.reader import OnNetwork, config_of, labels_of, longest_text
 from services.nlp.tokens import TextTokenizer, Window, load_tokenizer
@@ -25,7 +26,7 @@ class TokenClassification(OnNetwork, EntityTagger[Window, Floats]):
     light: ClassVar[bool] = True
 
     def __init__(self, network: TextNetwork, tokenizer: TextTokenizer, tags: tuple[str, ...]) -> None:
-        super().__init__(network, tokenizer)
+        super().__init__(network, tokenizer, Reading.TAGS)
         self._tags = tags
 
     @classmethod

@@ -30,7 +30,7 @@ SENTENCES = [
     "日本語の文 and 🙂 emoji stand beside plain words.",
 ]
 TEXTS = ["Hi", "Where?", *SENTENCES, " ".join(SENTENCES[:3]), "a " * 30, "🙂 Ada", SENTENCES[0]]
-ARCHITECTURES = ("bert", "distilbert", "roberta", "deberta-v2", "electra")
+ARCHITECTURES = ("bert", "distilbert", "roberta", "deberta-v2", "deberta", "electra", "mpnet")
 LONGEST = 128
 SIZE = 32
 
@@ -92,7 +92,7 @@ def _unigram() -> Tokenizer:
 
 def _tokenizer(architecture: str) -> transformers.PreTrainedTokenizerFast:
     names = ["input_ids", "attention_mask"]
-    if architecture == "roberta":
+    if architecture in ("roberta", "mpnet"):
         words = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"}
         words |= {"unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>"}
         made = _byte_level()
@@ -133,6 +133,15 @@ def _config(architecture: str, vocabulary: int, **settings: Any) -> Any:
                 hidden_dim=2 * SIZE,
                 max_position_embeddings=LONGEST,
                 **settings,
+            )
+        case "mpnet":
+            sizes |= {"max_position_embeddings": LONGEST + 2, "pad_token_id": 1}
+            del sizes["type_vocab_size"]
+            return transformers.MPNetConfig(**sizes, **settings)
+        case "deberta":
+            sizes |= {"type_vocab_size": 0}
+            return transformers.DebertaConfig(
+                **sizes, relative_attention=True, pos_att_type=["p2c", "c2p"], **settings
             )
         case "deberta-v2":
             sizes |= {"type_vocab_size": 0, "position_buckets": 16}

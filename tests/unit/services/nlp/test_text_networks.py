@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from meshwork.serving.card import CardError, ModelCard, ModelDirectory
-from services.nlp.networks import dense
-from services.nlp.networks.network import (
-    PackedNetwork,
-    PaddedNetwork,
-    Reading,
-    TextNetwork,
-    load_network,
-)
+from services.nlp.networks import dense, padded
+from services.nlp.networks.network import load_network
+from services.nlp.networks.packed import PackedNetwork
+from services.nlp.networks.packed_linear import PackedLinear, can_pack
+from services.nlp.networks.padded import PaddedNetwork
+from services.nlp.networks.reading import Reading, TextNetwork
 from services.nlp.tokens import TextTokenizer, Tokens, load_tokenizer
 from tests.unit.services.nlp.checkpoints import ARCHITECTURES, LONGEST, TEXTS, make
 
@@ -123,7 +121,7 @@ def test_a_batch_of_many_blocks_gives_what_its_texts_give_alone(architecture: st
     assert furthest(network(texts * 8), alone * 8) < 1e-5
 
 
-@pytest.mark.parametrize("architecture", PACKED)
+@pytest.mark.parametrize("architecture", [*PACKED, "deberta-v2"])
 def test_bfloat16_is_near_float32(architecture: str, folder_of: Any) -> None:
     folder = folder_of(architecture, Reading.CLASSES)
     texts = tokens_of(folder)
@@ -132,6 +130,32 @@ def test_bfloat16_is_near_float32(architecture: str, folder_of: Any) -> None:
     assert halved.nbytes < 0.7 * exact.nbytes
     error = furthest(halved(texts), exact(texts))
     assert 0 < error < 0.1
+
+
+def packed_layers(network: Any) -> int:
+    return sum(isinstance(each, PackedLinear) for each in network.engine.network.modules())
+
+
+@pytest.mark.skipif(not can_pack(torch.device("cpu"), torch.float32), reason="nothing packs here")
+@pytest.mark.parametrize("flaw", [None, AttributeError("no weight"), "wrong"])
+def test_linear_layers_are_packed_unless_that_changes_answers(
+    folder_of: Any, monkeypatch: pytest.MonkeyPatch, flaw: Any
+) -> None:
+    folder = folder_of("electra", Reading.TAGS)
+    texts = tokens_of(folder)
+    pack_linears = padded.pack_linears
+
+    def flawed(module: Any) -> None:
+        pack_linears(module)
+        if isinstance(flaw, Exception):
+            raise flaw
+        if flaw:
+            module.module.electra.embeddings.word_embeddings.weight[5] *= -1
+
+    monkeypatch.setattr(padded, "pack_linears", torch.no_grad()(flawed))
+    network = load_network(directory(folder), "cpu", Reading.TAGS)
+    assert (packed_layers(network) > 0) == (flaw is None)
+    assert furthest(network(texts), reference(folder, Reading.TAGS, texts)) < 1e-5
 
 
 def test_without_fused_operators_the_numbers_are_the_same(
@@ -198,6 +222,8 @@ def test_files_that_do_not_fit_are_refused(folder_of: Any, tmp_path: Path) -> No
     refused(tmp_path, Reading.CLASSES, "heads do not divide")
     (tmp_path / "config.json").write_text(config.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
     refused(tmp_path, Reading.CLASSES, r"lack encoder\.layer\.2")
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    refused(tmp_path, Reading.CLASSES, "weight_map")
     (tmp_path / "config.json").write_text(config.replace('"num_hidden_layers"', '"layers"'))
     refused(tmp_path, Reading.CLASSES, "lacks num_hidden_layers")
 
