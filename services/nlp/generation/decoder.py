@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,15 +53,16 @@ class Decoder:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._network: Any = network
+        self._network = cast(Any, network)
         config: Any = network.config
+        embeddings: Tensor = self._network.get_input_embeddings().weight
         rope = getattr(config, "rope_parameters", None) or {}
         if rope.get("rope_type") in _STRETCHED_ROPE:
             raise UnfitError(f"rope_type {rope['rope_type']!r} changes with the length of a text")
         weight = next(network.parameters())
         device, dtype = weight.device, weight.dtype
         self.context_tokens = int(config.max_position_embeddings)
-        self.vocabulary = int(config.vocab_size)
+        self.vocabulary = min(int(config.vocab_size), len(embeddings))
         self.shape = KeyValueShape(
             layers=config.num_hidden_layers,
             heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,

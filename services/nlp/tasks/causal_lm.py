@@ -111,6 +111,8 @@ class CausalLM(TextGenerator[Prompt]):
         context = min(self._decoder.context_tokens, self._generator.memory_tokens)
         if not ids:
             raise InvalidArgument("should hold at least one token", field=field)
+        if max(ids) >= self._decoder.vocabulary:
+            raise InvalidArgument("holds marks that the network was not made for", field=field)
         if len(ids) >= context:
             raise InvalidArgument(
                 f"is {len(ids)} tokens long; this model takes at most {context - 1}", field=field

@@ -240,6 +240,17 @@ async def test_a_prompt_that_is_too_long_is_told_the_limit(nlp: AsyncNlpClient) 
         await text_of(nlp.generate(prompt="x" * 300))
 
 
+async def test_a_token_that_only_the_tokenizer_knows_fails_its_own_caller(tmp_path: Path) -> None:
+    table = ModelTable("nlp", "nlp-1", SPEC.tasks, "cpu", LoadMeter(), architectures=SPEC.architectures)
+    small = save(tmp_path / "small", vocab_size=280, bos_token_id=None, eos_token_id=None)
+    await table.add(ModelConfig(source=str(small)))
+    task: CausalLM = await model(table, "small")
+    with pytest.raises(InvalidArgument) as caught:
+        task.preprocess(Order(prompt="a<|290|>", max_output_tokens=1, sampling=Sampling()))
+    assert caught.value.field == "prompt"
+    await table.close()
+
+
 @pytest.mark.parametrize(
     ("parameters", "cause"),
     [({"kv_memory_mb": "much"}, "kv_memory_mb"), ({"speed": 3}, "speed"), ({"max_sequences": 0}, "from 1")],
