@@ -77,6 +77,7 @@ def engine_for(
         batches=batches,
         reference=tuple(eager.run(batch) for batch in batches),
         tolerance=_tolerance(directory),
+        on_cpu=device.startswith("cpu") and not card.providers,
     )
     export = Export(eager, batch_of(example, inputs, _export_batch(inputs)))
     specs = {"inputs": inputs, "outputs": outputs}
@@ -136,6 +137,7 @@ def engine_of_onnx(directory: ModelDirectory, file: Path, device: str) -> Engine
         batches=batches,
         reference=tuple(plain.run(batch) for batch in batches),
         tolerance=_tolerance(directory),
+        on_cpu=device.startswith("cpu") and not card.providers,
     )
     engine = _selected(directory, builds, bench, lambda: file_hash(file), device, lambda: plain)
     if engine is not plain:
