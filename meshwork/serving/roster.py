@@ -95,6 +95,8 @@ class Roster:
         named = [each for each in self._entries.values() if each.card.name == model]
         if not named:
             raise ModelNotFound.among(model, self._service, list(self._entries))
+        if len(named) == 1:
+            return named[0]
         return max(named, key=lambda each: version_order(each.card.version))
 
     def _first(self, kind: type[AnyTask], method: str) -> Entry | None:

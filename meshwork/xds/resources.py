@@ -30,7 +30,12 @@ Balancing = Literal["weighted_round_robin", "least_request", "round_robin"]
 # How hosts are checked, and the options of the connections to them.
 Protocol = Literal["grpc", "http"]
 _PROTOCOLS: dict[Protocol, tuple[Values, Values]] = {
-    "grpc": ({"grpc_health_check": {}}, {"http2_protocol_options": {}}),
+    "grpc": (
+        {"grpc_health_check": {}},
+        # A gRPC server that reads a stream of small messages gives its window back many times for each
+        # frame that it was sent; Envoy would take that for an attack and break the connection of all.
+        {"http2_protocol_options": {"max_inbound_window_update_frames_per_data_frame_sent": NO_LIMIT}},
+    ),
     "http": ({"tcp_health_check": {}}, {"http_protocol_options": {}}),
 }
 

@@ -169,6 +169,8 @@ def gateway_listener(settings: GatewaySettings, services: Iterable[Service], des
                 # Filters of an HTTP/2 stream hold at most a window of it.
                 "initial_stream_window_size": whole,
                 "initial_connection_window_size": whole,
+                # A client that reads a stream of small messages gives its window back for each.
+                "max_inbound_window_update_frames_per_data_frame_sent": 1000,
             },
             "use_remote_address": True,
             # A stream may be silent for as long as its caller waits; only headers must come soon.

@@ -65,8 +65,8 @@ def cards(folder: Path, service: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
-    """The replica of nlp by itself, and the gateway to it and to one of vision."""
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """A replica of nlp and one of vision behind a gateway."""
     folder = tmp_path_factory.mktemp("interop")
     mesh = Mesh(folder, max_message_bytes=MAX_MESSAGE_BYTES)
     try:
@@ -74,21 +74,28 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
             mesh.environment |= {"MESHWORK_MODELS": cards(folder, service), "MESHWORK_REPLICA": service}
             mesh.start(service, "-m", "tests.interop.tensor_service", service)
         mesh.start_router()
-
-        def said(words: str) -> str:
-            until(lambda: words in mesh.log("nlp"), f"nlp says {words!r}")
-            found = re.search(rf"{words} (\S+)", mesh.log("nlp"))
-            assert found
-            return found[1]
-
         until(lambda: mesh.http("GET", "/v2/models/line")[0] == 200, "the gateway has line")
         until(lambda: mesh.http("GET", "/v2/models/vision/mirror")[0] == 200, "the gateway has vision")
-        yield {
-            "replica": Target(said("ready on"), said("REST on")),
-            "gateway": Target(mesh.gateway, mesh.gateway),
-        }
+        yield mesh
     finally:
         mesh.stop()
+
+
+def said(mesh: Mesh, replica: str, words: str) -> str:
+    """What stands behind `words` in a replica's log, once it does."""
+    until(lambda: words in mesh.log(replica), f"{replica} says {words!r}")
+    found = re.search(rf"{words} (\S+)", mesh.log(replica))
+    assert found
+    return found[1]
+
+
+@pytest.fixture(scope="session")
+def targets(mesh: Mesh) -> dict[str, Target]:
+    """The replica of nlp by itself, and the gateway."""
+    return {
+        "replica": Target(said(mesh, "nlp", "ready on"), said(mesh, "nlp", "REST on")),
+        "gateway": Target(mesh.gateway, mesh.gateway),
+    }
 
 
 @pytest.fixture(scope="session")

@@ -292,7 +292,7 @@ def a_stream_is_answered_in_order_and_outlives_a_bad_request() -> None:
             if number == 20:
                 assert "takes no 'z'" in error.message()
                 continue
-            assert error is None
+            assert error is None, error
             response = result.get_response()
             assert response.id == str(number)
             assert response.parameters["triton_final_response"].bool_param

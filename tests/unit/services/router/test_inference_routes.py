@@ -152,3 +152,16 @@ def test_http_clusters_are_checked_on_the_grpc_port_and_speak_http_1() -> None:
     assert host["endpoint"]["address"] == socket_address("10.0.0.1:2")
     assert host["endpoint"]["health_check_config"]["address"] == socket_address("10.0.0.1:1")
     assert GATEWAY in snapshot.resources(ROUTES)
+
+
+def test_replicas_may_give_back_their_window_as_often_as_streams_of_small_messages_need() -> None:
+    body = (
+        plan(TWO, PlanSettings(services=contract.services(), routers=("127.0.0.1:9000",)))
+        .resources(CLUSTER)["nlp/n@1"]
+        .body
+    )
+    cluster = decode("envoy.config.cluster.v3.Cluster", body)
+    (options,) = cluster["typed_extension_protocol_options"].values()
+    http2 = options["explicit_http_config"]["http2_protocol_options"]
+    # Envoy's default of 10 broke a stream in some hundreds, and with it all calls of the connection.
+    assert http2["max_inbound_window_update_frames_per_data_frame_sent"] >= 100_000
