@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from meshwork.devices import parse_devices
+
 Engine = Literal["", "auto", "torch", "torch-compile", "onnxruntime", "openvino"]
 Precision = Literal["", "float32", "bfloat16", "float16"]
 
 
 def _device(text: str) -> str:
-    from meshwork.serving.devices import parse_devices
-
     if text:
         parse_devices(text)
     return text

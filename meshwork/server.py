@@ -24,6 +24,7 @@ from grpc_reflection.v1alpha import reflection
 from redis.asyncio import Redis
 
 import meshwork
+from meshwork.devices import parse_devices
 from meshwork.errors import ConfigError
 from meshwork.follow import Follower
 from meshwork.front import make_server
@@ -35,7 +36,6 @@ from meshwork.serving import metrics
 from meshwork.serving.card import CARD_FILE
 from meshwork.serving.config import ReplicaConfig, host_name
 from meshwork.serving.device import Bounds
-from meshwork.serving.devices import parse_devices
 from meshwork.serving.load import ORCA_TRAILER, LoadMeter
 from meshwork.serving.models import ModelTable
 from meshwork.serving.oip import repository as oip

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from meshwork.devices import torch_device
 from meshwork.serving.card import ModelDirectory
-from meshwork.serving.devices import torch_device
 from services.vision.tasks.classify import ImageClassifier, ImageInput, Scored
 from services.vision.tasks.image import decode
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from meshwork.devices import physical
 from meshwork.serving import memory
 from meshwork.serving.card import CardError, ModelDirectory
 from meshwork.serving.custom import custom_task
-from meshwork.serving.devices import physical
 from meshwork.serving.lane import AnyTask
 
 _WEIGHTS = ("*.safetensors", "*.onnx", "*.pt2", "*.pt", "*.ts", "*.bin")

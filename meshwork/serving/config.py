@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Self, get_args
 
 from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
+from meshwork.devices import parse_devices
 from meshwork.errors import ConfigError
 from meshwork.front import Front
 from meshwork.model_config import ModelConfig, list_from_json
-from meshwork.serving.devices import parse_devices
 
 REDIS_URL = "redis://127.0.0.1:6379"
 

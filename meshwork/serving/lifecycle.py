@@ -18,13 +18,13 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
+from meshwork.devices import parse_devices, physical
 from meshwork.errors import FailedPrecondition, Unavailable
 from meshwork.router.v1 import router_pb2
 from meshwork.serving import memory, metrics
 from meshwork.serving.build import Built, build, estimate_bytes
 from meshwork.serving.card import CardError
 from meshwork.serving.device import BatchSource, Bounds, Device
-from meshwork.serving.devices import parse_devices, physical
 from meshwork.serving.engines.report import describe_engine
 from meshwork.serving.lane import AnyTask, Lane
 from meshwork.serving.ledger import Ledger

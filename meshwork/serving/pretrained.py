@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from meshwork.devices import torch_device
 from meshwork.serving.card import CardError, ModelDirectory
-from meshwork.serving.devices import torch_device
 
 if TYPE_CHECKING:
     import torch

@@ -14,8 +14,8 @@ from functools import cache
 import numpy as np
 import torch
 
+from meshwork.devices import torch_device
 from meshwork.serving.card import CardError
-from meshwork.serving.devices import torch_device
 from meshwork.serving.engines.engine import Array
 
 

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from meshwork.devices import torch_device
 from meshwork.serving.card import CardError, ModelDirectory
-from meshwork.serving.devices import torch_device
 from meshwork.serving.engines.engine import TensorSpec
 from meshwork.serving.engines.network_file import NetworkFile, specs_in_card, wire_dtype
 from meshwork.serving.engines.trial import example_of

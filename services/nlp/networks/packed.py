@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from meshwork.serving.devices import torch_device
+from meshwork.devices import torch_device
 from services.nlp.networks.encoder import Encoder, Weights
 from services.nlp.networks.layouts import EncoderConfig, Step
 from services.nlp.networks.packing import Packing, pack

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from meshwork.devices import torch_device
 from meshwork.serving.card import ModelDirectory
-from meshwork.serving.devices import torch_device
 from meshwork.serving.engines.engine import Engine, TensorSpec
 from meshwork.serving.engines.select import engine_for
 from meshwork.serving.engines.torch_eager import TorchEngine
