@@ -14,7 +14,7 @@ import transformers
 from PIL import Image
 
 from meshwork.model_config import ModelConfig
-from meshwork.serving.card import ModelDirectory
+from meshwork.serving.card import ModelCard, ModelDirectory
 from meshwork.serving.models import ModelTable
 from meshwork.serving.task import Task
 from meshwork.vision.v1 import vision_pb2 as pb
@@ -22,6 +22,7 @@ from services.vision.service import VisionService
 from services.vision.tasks.classify import ImageInput
 from services.vision.tasks.detect import DetectInput
 from services.vision.tasks.embed import ImageToEmbed, TextToEmbed
+from services.vision.tasks.image_classification import ImageClassification
 from tests.unit.contexts import FakeContext
 from tests.unit.services.vision.checkpoints import encoded, photo
 
@@ -186,12 +187,28 @@ async def test_boxes_of_a_turned_photo_lie_on_the_upright_one(service: VisionSer
         assert (fractions.left * 90, fractions.bottom * 60) == pytest.approx((pixels.left, pixels.bottom))
 
 
-async def test_bfloat16_stays_near_the_reference(checkpoints: dict[str, Path]) -> None:
-    from services.vision.tasks.image_classification import ImageClassification
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")  # torch's own
+def test_other_engines_give_the_same_classes(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MESHWORK_CACHE", str(tmp_path))
+    inputs = [ImageInput(content=encoded(image), top_k=100) for image in PHOTOS]
+    wanted, *others = [
+        answers(ImageClassification.load(directory(checkpoints["many-classes"], engine=name), "cpu"), inputs)
+        for name in ("torch", "onnxruntime", "openvino")
+    ]
+    for got in others:
+        for one, other in zip(wanted, got, strict=True):
+            assert [each.label for each in one] == [each.label for each in other]
+            np.testing.assert_allclose(
+                [each.score for each in one], [each.score for each in other], atol=1e-4
+            )
 
+
+async def test_bfloat16_stays_near_the_reference(checkpoints: dict[str, Path]) -> None:
     exact, near = [
         answers(
-            ImageClassification.load(directory(checkpoints["resnet"], precision), "cpu"),
+            ImageClassification.load(directory(checkpoints["resnet"], precision=precision), "cpu"),
             [ImageInput(content=encoded(image), top_k=100) for image in PHOTOS],
         )
         for precision in ("float32", "bfloat16")
@@ -201,12 +218,10 @@ async def test_bfloat16_stays_near_the_reference(checkpoints: dict[str, Path]) -
         assert max(abs(each.score - scores[each.label]) for each in wanted) < 0.05
 
 
-def directory(folder: Path, precision: str) -> ModelDirectory:
-    from meshwork.serving.card import ModelCard
-
+def directory(folder: Path, **settings: Any) -> ModelDirectory:
     card = ModelCard(
         name="m", version="1", service="vision", task="image-classification", methods=("Classify",),
-        precision=precision,
+        **settings,
     )  # fmt: skip
     return ModelDirectory(path=folder, card=card, source=str(folder))
 

@@ -4,12 +4,16 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from meshwork.errors import InvalidArgument, ModelNotFound
+from meshwork.serving.models import ModelTable
 from meshwork.vision.v1 import vision_pb2 as pb
+from services.vision.phrases import PhraseMemory
 from services.vision.service import VisionService
+from services.vision.tasks.embed import ImageEmbedder, ImageToEmbed, TextToEmbed
 from tests.unit.contexts import FakeContext
 
 SAMPLES = Path(__file__).resolve().parents[4] / "samples"
@@ -117,14 +121,37 @@ async def test_labels_are_for_models_that_take_any(service: VisionService, one_p
         assert response.served_by.model == model
 
 
-async def test_labels_that_are_known_are_not_read_again(service: VisionService, one_png: bytes) -> None:
-    labels = ["first seen here", "and this one too"]
-    sizes = []
-    for _ in range(2):
-        response = await classify(service, image=pb.Image(content=one_png), labels=labels, top_k=1)
-        assert len(response.classifications) == 1
-        sizes.append(response.served_by.batch_size)
-    assert sizes == [2, 1]
+async def test_labels_that_are_known_are_not_read_again(
+    service: VisionService, table: ModelTable, one_png: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = (await table.acquire(ImageEmbedder, "Classify", "clip", CALLER)).task
+    read: list[str] = []
+    preprocess = task.preprocess
+
+    def recorded(request: ImageToEmbed | TextToEmbed) -> Any:
+        read.extend([request.text] if isinstance(request, TextToEmbed) else [])
+        return preprocess(request)
+
+    monkeypatch.setattr(task, "preprocess", recorded)
+    first, again = [
+        await classify(service, image=pb.Image(content=one_png), labels=labels, top_k=1)
+        for labels in (["seen here", "and this one"], ["and this one", "seen here"])
+    ]
+    assert sorted(read) == ["This is a photo of and this one.", "This is a photo of seen here."]
+    assert len(first.classifications) == 1
+    assert again.classifications[0].label == first.classifications[0].label
+    assert again.classifications[0].score == pytest.approx(first.classifications[0].score, abs=1e-5)
+
+
+def test_the_phrase_that_nobody_asked_for_longest_is_forgotten_first() -> None:
+    memory = PhraseMemory(most=2)
+    vectors = {phrase: np.full(3, index, np.float32) for index, phrase in enumerate(["a", "b", "c"])}
+    memory.keep("m@1", "a", vectors["a"])
+    memory.keep("m@1", "b", vectors["b"])
+    assert set(memory.known("m@1", ["a"])) == {"a"}
+    memory.keep("m@1", "c", vectors["c"])
+    assert set(memory.known("m@1", ["a", "b", "c"])) == {"a", "c"}
+    assert memory.known("m@2", ["a"]) == {}
 
 
 @pytest.mark.parametrize(
