@@ -22,6 +22,9 @@ from meshwork.serving.pretrained import load_processor
 # A call of ours is one text: its threads are the replica's, and the library's own would only be in the way.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# Of a text that is cut at the model's length, no more characters a token are split at all: so a request
+# of many labels about one very long text costs little.
+_CHARACTERS = 100
 _UNBOUNDED = 1_000_000  # a `model_max_length` beyond it says that there is none
 
 
@@ -66,6 +69,7 @@ class TextTokenizer:
         tokenizer.enable_truncation(longest, stride=overlap, strategy=cut)
         tokenizer.no_padding()
         self.longest = longest
+        self._characters = longest * _CHARACTERS
 
     def text(self, text: str) -> Tokens:
         """One text, cut at the model's length.
@@ -73,8 +77,9 @@ class TextTokenizer:
         Raises:
             InvalidArgument: nothing of it is a token.
         """
-        (encoding,) = self._tokenizer.encode_batch_fast([text])
-        return _tokens(encoding)
+        head = text[: self._characters]
+        (encoding,) = self._tokenizer.encode_batch_fast([head])
+        return _tokens(encoding, cut=len(head) < len(text))
 
     def pair(self, first: str, second: str, field: str) -> Tokens:
         """Two texts, the first of them cut.
@@ -82,7 +87,8 @@ class TextTokenizer:
         Raises:
             InvalidArgument: `field`, the second, leaves no room for the first.
         """
-        return _tokens(self._encoded(first, second, field))
+        head = first[: self._characters]
+        return _tokens(self._encoded(head, second, field), cut=len(head) < len(first))
 
     def windows(self, text: str) -> list[Window]:
         """The text in windows, in order; every token is in one at least."""
@@ -122,12 +128,12 @@ class TextTokenizer:
         return windows
 
 
-def _tokens(encoding: Encoding) -> Tokens:
+def _tokens(encoding: Encoding, *, cut: bool = False) -> Tokens:
     if not encoding.ids:
         raise InvalidArgument("has nothing that the model could read")
     kinds = np.array(encoding.type_ids, np.int64)
     return Tokens(
-        np.array(encoding.ids, np.int64), kinds if kinds.any() else None, bool(encoding.overflowing)
+        np.array(encoding.ids, np.int64), kinds if kinds.any() else None, cut or bool(encoding.overflowing)
     )
 
 

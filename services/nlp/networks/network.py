@@ -4,6 +4,8 @@
 packed          BERT, RoBERTa (XLM-RoBERTa, CamemBERT), DistilBERT: no padding
 padded          whatever else transformers' Auto class loads (DeBERTa, ELECTRA, ...)
 ==============  =======================================================================
+
+Packing is torch's alone: a card that names another engine has its network padded. `auto` packs.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from services.nlp.networks.packed import PackedNetwork
 from services.nlp.networks.padded import load_padded
 from services.nlp.networks.reading import Reading, TextNetwork
 
+_PACK = ("torch", "auto")
+
 
 def load_network(directory: ModelDirectory, device: str, reading: Reading) -> TextNetwork:
     """The network of a Hugging Face directory, in the card's precision.
@@ -30,7 +34,7 @@ def load_network(directory: ModelDirectory, device: str, reading: Reading) -> Te
     try:
         raw = read_config(directory.file("config.json"))
         config = EncoderConfig.of(raw)
-        if config is None:
+        if config is None or directory.card.engine not in _PACK:
             return load_padded(directory, device, reading)
         stored = _stored(directory, reading, config.layout)
         return PackedNetwork(config, stored, reading, device, getattr(torch, directory.card.precision))

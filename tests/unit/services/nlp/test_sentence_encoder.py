@@ -58,6 +58,13 @@ def test_company_in_the_batch_does_not_change_an_embedding(encoder: SentenceEnco
     assert np.abs(embed(encoder, TEXTS[::-1])[::-1] - alone).max() < 1e-5
 
 
+@pytest.mark.parametrize("text", ["word " * 100_000, "x" * 500_000, "a" + " " * 500_000 + "b"])
+def test_the_end_of_a_very_long_text_is_not_even_looked_at(encoder: SentenceEncoder, text: str) -> None:
+    tokens = encoder.preprocess(text)
+    assert tokens.truncated
+    assert tokens.ids.tolist() == encoder.preprocess(text[: 256 * 100]).ids.tolist()
+
+
 def test_cost_is_the_number_of_tokens(encoder: SentenceEncoder) -> None:
     assert encoder.cost(encoder.preprocess("one two three")) == 5
 
