@@ -2,8 +2,8 @@
 
 The network is transformers' own, its weights as they were loaded; only its attention is
 `ragged_attention`, and on a CPU its linear layers are `packed_linear`. Because that swap is right only
-for networks that keep to the attention interface, `Decoder` holds what it computes to the network's
-own answer before it swaps anything, and refuses a network whose answers differ.
+for networks that keep to the attention interface, `Decoder` holds what it computes to what the network
+answered before, and refuses a network whose answers differ.
 """
 
 from __future__ import annotations

@@ -64,13 +64,15 @@ class Spelling:
 
     def _forget(self, text: str) -> None:
         """Drops tokens that are spelled, so that a long text is not decoded again at each token."""
-        kept = self._ids[-_KEPT:]
-        rest = self._decode(kept)
         # Not within a character or a run of byte tokens, where the rest would read otherwise, unless
         # there seem to be none. Some tokenizers leave out the space before the first word.
-        clean = _BROKEN not in rest and text.endswith(rest.lstrip(" "))
-        if clean or (self._broken and len(self._ids) > _LONGEST_WINDOW):
-            self._ids, self._spelled = kept, max(0, len(rest) - (len(text) - self._spelled))
+        forced = self._broken and len(self._ids) > _LONGEST_WINDOW
+        for count in range(_KEPT, _KEPT + _UNSURE + 1):
+            kept = self._ids[-count:]
+            rest = self._decode(kept)
+            if forced or (_BROKEN not in rest and text.endswith(rest.lstrip(" "))):
+                self._ids, self._spelled = kept, max(0, len(rest) - (len(text) - self._spelled))
+                return
 
     def _until_stop(self, fresh: str) -> str:
         if not self._stop:

@@ -68,6 +68,23 @@ def test_bytes_that_are_no_text_are_spelled_as_such_without_end(bytes_tokenizer:
     assert longest_wait <= 4
 
 
+@pytest.mark.parametrize("text", ["日本語" * 60, "👍🏽" * 60, "the cat " * 60])
+def test_a_long_text_is_not_decoded_whole_at_each_token(
+    text: str, bytes_tokenizer: Any, words_tokenizer: Any
+) -> None:
+    for spoken in (bytes_tokenizer.backend_tokenizer, words_tokenizer):
+        longest = 0
+
+        def decode(ids: list[int], *, skip_special_tokens: bool, spoken: Any = spoken) -> str:
+            nonlocal longest
+            longest = max(longest, len(ids))
+            return str(spoken.decode(ids, skip_special_tokens=skip_special_tokens))
+
+        ids = spoken.encode(text).ids
+        assert "".join(spell(decode, ids)).strip() == text.strip()
+        assert longest < 32 < len(ids)
+
+
 def test_special_tokens_are_not_spelled(bytes_tokenizer: Any) -> None:
     ids = bytes_tokenizer.backend_tokenizer.encode("a<|280|>b").ids
     assert len(ids) == 3
