@@ -183,3 +183,12 @@ def test_the_service_imports_no_torch():
         "services.speech.tasks.espeak, sys; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_a_recogniser_of_one_language_refuses_another(service, hello, encoded):
+    audio = pb.Audio(content=encoded(hello))
+    answer = await service.Recognize(pb.RecognizeRequest(audio=audio, language_code="en-GB"), FakeContext())
+    assert answer.transcript.startswith("hello")
+    for code in ("fr", "english please", "*"):
+        with wrong("language_code"):
+            await service.Recognize(pb.RecognizeRequest(audio=audio, language_code=code), FakeContext())
