@@ -252,6 +252,14 @@ def test_what_does_not_fit_is_said(
         opened(tmp_path, **parameters)
 
 
+def test_half_the_precision_is_half_the_memory(task: Whisper, folder: Path) -> None:
+    half = opened(folder, precision="bfloat16")
+    (answer,) = heard(half, SHORT[:1])
+    assert answer.text
+    assert 0 < answer.confidence <= 1
+    assert half.memory_bytes() * 2 == task.memory_bytes()
+
+
 def test_pieces_become_words(task: Whisper) -> None:
     tokenizer = task._tokenizer
     texts = {" the cat, sat": ["the", "cat,", "sat"], " 你好。世": ["你", "好。", "世"], "": [], " é": ["é"]}
