@@ -29,7 +29,9 @@ class TranslationClient(calls.SyncService):
             target_language: BCP-47 language to translate into, for example `fr`.
             model: The model: empty for the default, `name` for its live version, `name@version`
                 for that version.
-            source_language: BCP-47 language of the texts. Empty to detect it for each text.
+            source_language: BCP-47 language of the texts. Empty to detect it for each text,
+                which takes more than a few words; a model that reads one language takes them to
+                be in it.
             timeout_s: seconds until the call fails; None for the client's.
 
         Raises:
@@ -113,7 +115,9 @@ class AsyncTranslationClient(calls.AsyncService):
             target_language: BCP-47 language to translate into, for example `fr`.
             model: The model: empty for the default, `name` for its live version, `name@version`
                 for that version.
-            source_language: BCP-47 language of the texts. Empty to detect it for each text.
+            source_language: BCP-47 language of the texts. Empty to detect it for each text,
+                which takes more than a few words; a model that reads one language takes them to
+                be in it.
             timeout_s: seconds until the call fails; None for the client's.
 
         Raises:

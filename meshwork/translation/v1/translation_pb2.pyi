@@ -34,7 +34,9 @@ class TranslateTextRequest(_message.Message):
     target_language: _builtins.str
     """BCP-47 language to translate into, for example `fr`."""
     source_language: _builtins.str
-    """BCP-47 language of the texts. Empty to detect it for each text."""
+    """BCP-47 language of the texts. Empty to detect it for each text, which takes more than a few words; a
+    model that reads one language takes them to be in it.
+    """
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The texts to translate, 1 to 128 of them, none empty."""

@@ -90,7 +90,7 @@ class Ctc(Recognizer[Prepared, Path]):
     @classmethod
     def load(cls, directory: ModelDirectory, device: str) -> Self:
         """Reads the weights onto `device`, the features' settings and the tokens."""
-        model: Any = load_pretrained("AutoModelForCTC", directory, device)
+        model: Any = load_pretrained("AutoModelForCTC", directory, device, precision="float32")
         extractor = load_processor("AutoFeatureExtractor", directory)
         tokenizer = load_processor("AutoTokenizer", directory)
         if extractor.model_input_names[0] != "input_values" or not hasattr(model.config, "conv_stride"):

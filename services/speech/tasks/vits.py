@@ -66,6 +66,10 @@ class Vits(Synthesizer[Lines, Speech]):
         tokenizer = load_processor("AutoTokenizer", directory)
         if getattr(model.config, "model_type", "") != "vits":
             raise CardError(f"{directory.source}: config.json: is no VITS but {model.config.model_type!r}")
+        if directory.card.precision != "float32":
+            raise CardError(
+                f"{directory.source}: precision: VITS works in float32 only; its splines overflow"
+            )
         if getattr(tokenizer, "phonemize", False):
             raise CardError(
                 f"{directory.source}: reads phonemes, which takes the package phonemizer; "

@@ -114,16 +114,19 @@ class Whisper(Recognizer[Prepared, list[Window]]):
             duration_s=len(samples) / RATE_HZ,
         )
 
-    def _code(self, field: str, language: str) -> str:
-        """Whisper's code of a language: `en` for `en-GB`, `eng` and `english`."""
+    def _code(self, field: str, language: str) -> str | None:
+        """Whisper's code of a language: `en` for `en-GB`, `eng`, `english`; None if it knows no other."""
         from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
         known = self._listener.languages
         lower = language.lower()
-        for code in (lower, TO_LANGUAGE_CODE.get(lower, ""), short_tag(lower.partition("-")[0])):
+        codes = (lower, TO_LANGUAGE_CODE.get(lower, ""), short_tag(lower.partition("-")[0]))
+        if not known and "en" in codes:
+            return None
+        for code in codes:
             if code in known:
                 return code
-        listed = ", ".join(sorted(known)) or "English only, and is not told so"
+        listed = ", ".join(sorted(known)) or "en"
         raise InvalidArgument(
             f"{language[:40]!r} is no language of this model; it has: {listed}", field=field
         )

@@ -143,6 +143,13 @@ def test_long_recordings_are_heard_in_the_chunks_of_transformers_pipeline(folder
     assert task.cost(task.preprocess(audio(samples[0]))) > 4.3
 
 
+def test_a_card_asks_for_half_the_precision(folder: Path, task: Ctc) -> None:
+    half = opened(folder, precision="bfloat16")
+    assert half.memory_bytes() < task.memory_bytes()
+    (answer,) = heard(half, RECORDINGS[:1])
+    assert answer.text
+
+
 def test_a_recording_too_short_to_hear_is_refused(task: Ctc) -> None:
     with pytest.raises(InvalidArgument, match="too short") as caught:
         task.preprocess(AudioInput(content=b"\0\0" * 100, raw=True, sample_rate_hz=RATE_HZ))

@@ -126,6 +126,7 @@ def test_a_text_without_letters_of_the_model_is_refused(task: Vits, text: str) -
         {"voices": 3},
         {"noise_scale": 9},
         {"noise_scale": "x"},
+        {"precision": "bfloat16"},
     ],
 )
 def test_settings_that_do_not_fit_are_refused(folder: Path, parameters: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from tests.unit.services.speech.tiny_speech import (
     request,
     serving,
 )
-from tests.unit.services.speech.tiny_whisper import WINDOW_S, save
+from tests.unit.services.speech.tiny_whisper import NO_TIMES, TRANSLATE, WINDOW_S, save
 
 SHORT = [recording(seconds, seed) for seed, seconds in enumerate((0.4, 1.7, WINDOW_S))]
 LONG = [recording(seconds, seed) for seed, seconds in enumerate((2.6, 4.0, 3.3))]
@@ -149,6 +149,24 @@ def test_beams_are_searched_as_the_generation_config_says(tmp_path: Path) -> Non
     assert [answer.text for answer in answers] == [reference.text(samples) for samples in SHORT]
 
 
+def test_a_model_of_english_only_is_told_no_language(tmp_path: Path) -> None:
+    english = {"is_multilingual": False, "lang_to_id": None, "task_to_id": None}
+    save(tmp_path, forced_decoder_ids=[[1, NO_TIMES]], **english)
+    task, reference = opened(tmp_path), Reference(tmp_path)
+    for language in ("", "en-US"):
+        assert [answer.text for answer in heard(task, SHORT, language)] == [reference.text(s) for s in SHORT]
+    with pytest.raises(InvalidArgument, match="it has: en"):
+        task.preprocess(audio(SHORT[0], "fr"))
+
+
+def test_forced_tokens_of_older_configurations_are_kept(tmp_path: Path) -> None:
+    save(tmp_path, forced_decoder_ids=[[1, None], [2, TRANSLATE]])
+    task, reference = opened(tmp_path), Reference(tmp_path)
+    assert [answer.text for answer in heard(task, SHORT)] == [reference.text(samples) for samples in SHORT]
+    (answer,) = heard(task, SHORT[:1], "fr")
+    assert answer.text == reference.text(SHORT[0], language="fr")
+
+
 def test_token_times_are_those_of_transformers(task: Whisper, reference: Reference) -> None:
     for samples in SHORT:
         given = reference.features(samples)
@@ -250,6 +268,14 @@ def test_what_does_not_fit_is_said(
         (tmp_path / file.name).write_bytes(file.read_bytes() if file.name != name else b"\x00{")
     with pytest.raises(CardError, match=message):
         opened(tmp_path, **parameters)
+
+
+def test_half_the_precision_is_half_the_memory(task: Whisper, folder: Path) -> None:
+    half = opened(folder, precision="bfloat16")
+    (answer,) = heard(half, SHORT[:1])
+    assert answer.text
+    assert 0 < answer.confidence <= 1
+    assert half.memory_bytes() * 2 == task.memory_bytes()
 
 
 def test_pieces_become_words(task: Whisper) -> None:

@@ -122,10 +122,16 @@ def save_vits(folder: Path, *, speakers: int = 1, seed: int = 0) -> Path:
     return folder
 
 
-def directory(folder: Path, **parameters: Any) -> ModelDirectory:
+def directory(folder: Path, *, precision: str = "float32", **parameters: Any) -> ModelDirectory:
     """The folder with a card made for it."""
     card = ModelCard(
-        name="tiny", version="1", service="speech", task="any", methods=("any",), parameters=parameters
+        name="tiny",
+        version="1",
+        service="speech",
+        task="any",
+        methods=("any",),
+        precision=precision,
+        parameters=parameters,
     )
     return ModelDirectory(path=folder, card=card, source=str(folder))
 

@@ -31,6 +31,8 @@ _SPECIAL = [
     "<|nospeech|>",
     "<|notimestamps|>",
 ]
+_TEXT = 260  # tokens before the special ones
+TRANSLATE, NO_TIMES = (_TEXT + _SPECIAL.index(token) for token in ("<|translate|>", "<|notimestamps|>"))
 
 
 def save(folder: Path, *, seed: int = 0, times: bool = False, **generation: Any) -> Path:

@@ -114,6 +114,13 @@ def test_a_directory_that_does_not_say_its_languages_is_refused(tmp_path: Path) 
         Marian.load(directory(folder), "cpu")
 
 
+def test_half_the_precision_is_half_the_memory(folder: Path, task: Marian) -> None:
+    half = Marian.load(directory(folder, precision="bfloat16"), "cpu")
+    (answer,) = translated(half, Passage(SENTENCES[0], "fr"))
+    assert answer.text
+    assert half.memory_bytes() < task.memory_bytes()
+
+
 def test_a_long_text_goes_through_in_sentences(task: Marian, reference: Reference) -> None:
     text = " ".join(SENTENCES)
     longest = task._writer.longest

@@ -153,10 +153,16 @@ def _saved(folder: Path, model: Any, tokenizer: Any) -> Path:
     return folder
 
 
-def directory(folder: Path, **parameters: Any) -> ModelDirectory:
+def directory(folder: Path, *, precision: str = "float32", **parameters: Any) -> ModelDirectory:
     """The folder with a card made for it."""
     card = ModelCard(
-        name="tiny", version="1", service="translation", task="any", methods=("any",), parameters=parameters
+        name="tiny",
+        version="1",
+        service="translation",
+        task="any",
+        methods=("any",),
+        precision=precision,
+        parameters=parameters,
     )
     return ModelDirectory(path=folder, card=card, source=str(folder))
 
