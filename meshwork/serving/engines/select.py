@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 
 from meshwork.serving.card import CardError, ModelDirectory
 from meshwork.serving.engines.cache import digest, forget, kept, path_of
-from meshwork.serving.engines.engine import DEFAULT_TOLERANCE, Arrays, Engine, TensorSpec, Verdict
+from meshwork.serving.engines.engine import (
+    DEFAULT_TOLERANCE,
+    Arrays,
+    Engine,
+    EngineTrial,
+    TensorSpec,
+    Verdict,
+)
 from meshwork.serving.engines.identity import machine
 from meshwork.serving.engines.trial import (
     BATCH,
@@ -25,6 +32,7 @@ from meshwork.serving.engines.trial import (
     reason,
     write_verdict,
 )
+from meshwork.serving.threads import contained
 
 if TYPE_CHECKING:
     import torch
@@ -130,19 +138,44 @@ def engine_of_onnx(directory: ModelDirectory, file: Path, device: str) -> Engine
     }
     if card.engine in ("torch", "onnxruntime"):
         return builds["onnxruntime"]()
-    plain = OnnxRuntimeEngine(file, device="cpu")
-    example = example_of(plain.inputs, card.parameters.get("example", {}))
-    batches = tuple(batch_of(example, plain.inputs, size) for size in (1, BATCH))
-    bench = Bench(
-        batches=batches,
-        reference=tuple(plain.run(batch) for batch in batches),
-        tolerance=_tolerance(directory),
-        on_cpu=device.startswith("cpu") and not card.providers,
-    )
+    tolerance = _tolerance(directory)
+    try:
+        plain = OnnxRuntimeEngine(file, device="cpu")
+        example = example_of(plain.inputs, card.parameters.get("example", {}))
+        batches = tuple(batch_of(example, plain.inputs, size) for size in (1, BATCH))
+        bench = Bench(
+            batches=batches,
+            reference=tuple(contained(plain.run, batch) for batch in batches),
+            tolerance=tolerance,
+            on_cpu=device.startswith("cpu") and not card.providers,
+        )
+    except Exception as error:
+        return _untried(directory, builds, reason(error))
     engine = _selected(directory, builds, bench, lambda: file_hash(file), device, lambda: plain)
     if engine is not plain:
         plain.close()
     return engine
+
+
+def _untried(directory: ModelDirectory, builds: Mapping[str, Build], why: str) -> Engine:
+    """The engine that the card names, or the first that takes the file, where nothing can be tried.
+
+    Args:
+        why: what the reference broke with; `parameters: {example: {NAME: [sizes]}}` may mend it.
+    """
+    if directory.card.engine in builds:
+        return builds[directory.card.engine]()
+    trials = []
+    for name, build in builds.items():
+        try:
+            engine = contained(build)
+        except Exception as error:
+            trials.append(EngineTrial(engine=name, refused=reason(error)))
+            continue
+        trials.append(EngineTrial(engine=engine.name, refused=f"taken untried, since the reference: {why}"))
+        engine.verdict = Verdict(engine=engine.name, trials=tuple(trials))
+        return engine
+    raise CardError(f"{directory.source}: no engine takes it: {'; '.join(trial.refused for trial in trials)}")
 
 
 def _tolerance(directory: ModelDirectory) -> float:
@@ -193,7 +226,7 @@ def _selected(
         return _known(builds, bench, key) or _fastest(builds, bench, key, fallback)
     name = next(iter(builds)) if card.engine == "torch" else card.engine
     if name not in builds:
-        known = ", ".join(("torch", *list(builds)[1:], AUTO))
+        known = ", ".join(dict.fromkeys(("torch", *builds, AUTO)))
         raise CardError(f"{directory.source}: engine: there is none named {name!r}; there are: {known}")
     try:
         return bench.checked(builds[name])[0]

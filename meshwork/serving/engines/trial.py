@@ -90,7 +90,8 @@ class Bench:
             error = self.error(engine)
             if not error <= self.tolerance:
                 raise CardError(
-                    f"its outputs are off by {error:.2g}, more than the tolerance of {self.tolerance:g}"
+                    f"its outputs are off by {error:.2g}, more than the tolerance of {self.tolerance:g}; "
+                    "if that may be, declare a larger `tolerance`"
                 )
         except Exception:
             engine.close()

@@ -11,6 +11,7 @@ import torch
 
 from meshwork.model_config import ModelConfig
 from meshwork.router.v1 import router_pb2
+from meshwork.serving import sources
 from meshwork.serving.card import CardError, ModelCard, ModelDirectory
 from meshwork.serving.custom import custom_task
 from meshwork.serving.load import LoadMeter
@@ -121,3 +122,16 @@ async def test_every_service_serves_a_file_with_a_network_and_says_which_engine_
     for given, got in zip(rows, answer.outputs, strict=True):
         want = program.module()(torch.from_numpy(given["input"])).detach().numpy()
         np.testing.assert_allclose(got["output"], want, rtol=1e-5)
+
+
+def test_a_card_from_a_hub_cannot_allow_its_own_pickles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_model(tmp_path)
+    with (tmp_path / "card.yaml").open("a") as card:
+        card.write("allow_pickle: [weights.bin]\n")
+    monkeypatch.setattr(sources.hub, "fetch", lambda *_, **__: tmp_path)
+    catalogue = sources.Catalogue(service="nlp", tasks=(), architectures={}, methods=lambda _: ())
+    for given, allowed in ((source, ("weights.bin",)), ("hf://someone/mine", ())):
+        opened = sources.open_source(ModelConfig(source=given), catalogue)
+        assert opened.card.allow_pickle == allowed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,35 @@ def test_auto_tries_the_engines_of_an_onnx_file(saved: Path, directory_with: Dir
     assert verdict is not None
     assert [trial.engine for trial in verdict.trials] == ["onnxruntime:CPU", "openvino:CPU"]
     assert not any(trial.refused for trial in verdict.trials)
+
+
+@pytest.mark.parametrize(("name", "native"), [("tiny.pt2", "torch-export"), ("tiny.pt", "torchscript")])
+def test_auto_never_fails_a_file_that_torch_runs(
+    saved: Path, directory_with: DirectoryWith, name: str, native: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", None)
+    task = TensorTask.load(opened(saved, directory_with, name, engine="auto"), "cpu")
+    verdict = task.tensors.verdict
+    assert verdict is not None
+    assert verdict.trials[0].engine == native
+    assert not verdict.trials[0].refused
+    (got,) = task.forward([ids_and_side(2, 2)])
+    assert error_between(got, reference(TwoWays(), ids_and_side(2, 2))) < 1e-5
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime:CPU", "openvino:CPU"])
+def test_an_onnx_file_that_cannot_be_tried_is_served_by_the_first_engine_that_takes_it(
+    saved: Path, directory_with: DirectoryWith, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    says: dict[str, Any] = {"parameters": {"example": {"side": [2, 99]}}}  # which the network does not take
+    if engine == "openvino:CPU":
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        says = {}
+    card = directory_with(engine="auto", **says).card
+    task = TensorTask.load(ModelDirectory(path=saved, card=card, source="t", only="tiny.onnx"), "cpu")
+    assert task.tensors.name == engine
+    assert task.tensors.verdict is not None
+    assert "taken untried" in task.tensors.verdict.trials[-1].refused
 
 
 def test_requests_of_different_rows_share_a_run_and_get_their_own_rows_back(
