@@ -58,7 +58,7 @@ class Unobserved:
         return ()
 
 
-_OUR_FAULT = {
+OUR_FAULT = {
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.UNAVAILABLE,
@@ -113,7 +113,7 @@ def _handler(
             answer: message.Message = await behaviour(given(raw), context)
         except Exception as error:
             known = as_meshwork_error(error, f"{method.full_name}")
-            failed = known.code in _OUR_FAULT
+            failed = known.code in OUR_FAULT
             await abort(context, known, observer.trailer())
         finally:
             observer.ends(failed=failed)
@@ -129,7 +129,7 @@ def _handler(
                     yield answer
         except Exception as error:
             known = as_meshwork_error(error, f"{method.full_name}")
-            failed = known.code in _OUR_FAULT
+            failed = known.code in OUR_FAULT
             await abort(context, known, observer.trailer())
         finally:
             observer.ends(failed=failed)

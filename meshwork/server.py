@@ -181,6 +181,7 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
                 await stop.wait()
             if loaded:
                 log.info("draining, %d calls in flight", load.in_flight)
+                inference.draining = True
                 lease.enter(router_pb2.REPLICA_STATE_DRAINING)
                 await _set_health(checks, spec, health_pb2.HealthCheckResponse.NOT_SERVING)
                 await _out_of_snapshots(Drains(redis, keys), config.replica)

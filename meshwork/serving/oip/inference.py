@@ -58,6 +58,7 @@ class Inference:
         self._service = service
         self._full_name = full_name
         self._models = models
+        self.draining = False  # a replica that drains answers, and says that it is not ready
         self._uses: dict[str, ModelUse] = {}  # by name@version
         self._signatures: WeakKeyDictionary[TensorTask, Signature] = WeakKeyDictionary()
 
@@ -76,7 +77,7 @@ class Inference:
     def ready(self) -> bool:
         """Whether a model is ready, or will be for its first caller."""
         able = (router_pb2.MODEL_STATE_READY, router_pb2.MODEL_STATE_UNLOADED)
-        return any(model.state in able for model in self._models.describe())
+        return not self.draining and any(model.state in able for model in self._models.describe())
 
     def model_ready(self, model: str) -> bool:
         """Whether the model is ready; one that does not exist is not."""

@@ -14,7 +14,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from meshwork.errors import InvalidArgument, MeshworkError, NotFound, TooLarge
-from meshwork.rpc import Observer, as_meshwork_error
+from meshwork.rpc import OUR_FAULT, Observer, as_meshwork_error
 from meshwork.serving.call import Call
 from meshwork.serving.load import ORCA_TRAILER
 from meshwork.serving.oip.inference import Inference, within
@@ -179,7 +179,7 @@ class RestService:
             response = await self._inferred(request)
             failed = False
         except MeshworkError as error:
-            failed = _STATUS.get(error.code, 500) >= 429
+            failed = error.code in OUR_FAULT
             raise
         finally:
             self._observer.ends(failed=failed)

@@ -115,6 +115,16 @@ async def test_a_tensor_call_loads_a_model_that_waits_for_its_first_caller(
     assert inference.model_ready("m")
 
 
+async def test_a_replica_that_drains_answers_and_says_that_it_is_not_ready(
+    table: ModelTable, inference: Inference, tmp_path: Path
+) -> None:
+    await table.add(config(tmp_path))
+    assert inference.ready
+    inference.draining = True
+    assert not inference.ready
+    assert (await infer(inference, row(1))).outputs["y"].tolist() == [[3]]
+
+
 async def test_unloading_waits_for_tensor_calls_and_lets_go_of_the_network(
     table: ModelTable, inference: Inference, tmp_path: Path
 ) -> None:
