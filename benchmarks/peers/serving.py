@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,8 +60,9 @@ def run(question: Question, description: str | None) -> None:
     parser.add_argument(
         "--peers", nargs="*", default=list(STRONGEST), choices=tuple(WIRES), help="whom to measure beside"
     )
-    parser.add_argument("--device", default="cpu", help="of our replica, for example cpu:0,cpu:1")
-    parser.add_argument("--threads", type=int, default=0, help="of a forward pass of ours; 0: half the cores")
+    slots = ",".join(f"cpu:{core}" for core in range(os.cpu_count() or 1))
+    parser.add_argument("--device", default=slots, help="of our replica; by default a slot for each core")
+    parser.add_argument("--threads", type=int, default=1, help="of a forward pass of ours")
     options = parser.parse_args()
     if not (DATA / "reference.npz").is_file():
         from benchmarks.peers import data
