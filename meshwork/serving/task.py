@@ -99,10 +99,12 @@ class Task(ABC, Generic[In, Prepared, Raw, Out]):
 
     def memory_bytes(self) -> int:
         """Bytes that the weights take on the device; 0 to have it measured while the model loads."""
-        return 0
+        return self.tensors.memory_bytes() if self.tensors else 0
 
     def close(self) -> None:
-        """Gives back what garbage collection would not: native decoders, files."""
+        """Gives back what garbage collection would not: engines, native decoders, files."""
+        if self.tensors:
+            self.tensors.close()
 
 
 class StreamTask(Task[In, Prepared, Raw, Out]):

@@ -102,14 +102,6 @@ class TensorTask(Task[dict[str, Array], dict[str, Array], dict[str, Array], dict
         """The network."""
         return self._engine
 
-    def memory_bytes(self) -> int:
-        """Bytes of the weights."""
-        return self._engine.memory_bytes()
-
-    def close(self) -> None:
-        """Closes the engine."""
-        self._engine.close()
-
 
 def rows(arrays: dict[str, Array]) -> int:
     """How many rows a request has."""

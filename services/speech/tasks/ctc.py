@@ -229,14 +229,6 @@ class Ctc(Recognizer[Prepared, Path]):
             language=self._language,
         )
 
-    def memory_bytes(self) -> int:
-        """Bytes of the weights."""
-        return self._engine.memory_bytes()
-
-    def close(self) -> None:
-        """Closes the engine."""
-        self._engine.close()
-
 
 def _joined(parts: Sequence[Path]) -> Path:
     return Path(

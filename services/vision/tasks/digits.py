@@ -110,11 +110,3 @@ class Digits(ImageClassifier[Drawing, NDArray[np.float32]]):
     def tensors(self) -> Engine:
         """`ink`, as `normalised_ink` makes it, to `probabilities`."""
         return self._engine
-
-    def memory_bytes(self) -> int:
-        """Bytes of the weights."""
-        return self._engine.memory_bytes()
-
-    def close(self) -> None:
-        """Closes the engine."""
-        self._engine.close()

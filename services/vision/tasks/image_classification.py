@@ -102,11 +102,3 @@ class ImageClassification(ImageClassifier[Asked, NDArray[np.float32]]):
     def tensors(self) -> Engine:
         """The network: `pixel_values` in, `logits` out."""
         return self._engine
-
-    def memory_bytes(self) -> int:
-        """The network's weights."""
-        return self._engine.memory_bytes()
-
-    def close(self) -> None:
-        """Closes the engine."""
-        self._engine.close()

@@ -130,11 +130,3 @@ class ObjectDetection(ObjectDetector[Sought, Boxes]):
     def tensors(self) -> Engine:
         """The network: `pixel_values` in, `logits` and `pred_boxes` out."""
         return self._engine
-
-    def memory_bytes(self) -> int:
-        """The network's weights."""
-        return self._engine.memory_bytes()
-
-    def close(self) -> None:
-        """Closes the engine."""
-        self._engine.close()
