@@ -397,3 +397,19 @@ async def test_models_are_unloaded_and_loaded(target: Target, channel: grpc.aio.
     assert rest(target, "POST", "/v2/repository/models/words/load", {})[0] == 200
     assert await state() == "READY"
     assert rest(target, "POST", "/v2/repository/models/nope/load", {})[0] == 404
+
+
+async def test_a_stream_whose_caller_leaves_takes_its_work_out_of_the_queue(
+    channel: grpc.aio.Channel,
+) -> None:
+    stream = channel.stream_stream(
+        f"/{SERVICE}/ModelStreamInfer",
+        pb.ModelInferRequest.SerializeToString,
+        pb.ModelInferResponse.FromString,
+    )
+    # Of different shapes, so that each holds the device by itself: far more than the next call waits.
+    requests = [typed(1000, *range(columns)) for columns in range(60)]
+    call = stream(iter(requests), timeout=60)
+    await call.read()
+    call.cancel()
+    assert (await infer(channel)(typed(1), timeout=5)).model_name == "line"
