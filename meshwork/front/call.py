@@ -6,8 +6,8 @@
       |                     |
       '----- caller leaves, deadline passes: the task is cancelled -----------------'
 
-The status goes out with the last message in one batch. Whatever the caller does, the core ends each
-call with one `closed` event, which holds the call until then.
+The status goes out with the last message in one batch. Whatever the caller does, the core ends what
+`watch` began, which holds the call until then.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def begin(self) -> None:
         """Starts to receive; the handler runs once there is a request, or at once where it reads them."""
-        core.watch(self._call, self._closed)
+        core.watch(self._call, self._leave)
         if self._handler is None:
             self._fail(grpc.StatusCode.UNIMPLEMENTED, f"there is no method {self._method.decode()}")
             self._end(None)
@@ -69,9 +69,9 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         else:
             core.receive(self._call, self._received)
 
-    def _closed(self, event: core.Event) -> None:
-        self._left = core.left(event)
-        if self._left and self._task is not None and not self._over:
+    def _leave(self) -> None:
+        self._left = True
+        if self._task is not None and not self._over:
             self._task.cancel()
 
     def _received(self, event: core.Event) -> None:

@@ -88,7 +88,8 @@ class Core:
         self._queue = CompletionQueue()
         self._server = Server(tuple(options), False)
         self._server.register_completion_queue(self._queue)
-        self._emptied = threading.Semaphore(0)
+        self._emptied = threading.Lock()  # released by the loop once it has emptied the queue
+        self._emptied.acquire()
         self._stopping = False
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
@@ -162,14 +163,22 @@ class Core:
         self._loop.call_soon(self._handle, event)
 
 
-def watch(call: Any, tag: Tag) -> None:
-    """Begins to wait for the end of `call`, which comes early if its caller leaves: see `left`."""
-    call.start_server_batch((ReceiveCloseOnServerOperation(_NO_FLAGS),), tag)
+class _WhenLeft:
+    """Calls `tag` if the call ended before it was answered."""
+
+    __slots__ = ("tag",)
+
+    def __init__(self, tag: Callable[[], None]) -> None:
+        self.tag = tag
+
+    def __call__(self, event: Event) -> None:
+        if event.batch_operations[0].cancelled():
+            self.tag()
 
 
-def left(event: Event) -> bool:
-    """After `watch`: whether the call was cancelled, or its deadline passed, before it was answered."""
-    return bool(event.batch_operations[0].cancelled())
+def watch(call: Any, tag: Callable[[], None]) -> None:
+    """Has `tag` called if the caller leaves `call`, or its deadline passes, before it is answered."""
+    call.start_server_batch((ReceiveCloseOnServerOperation(_NO_FLAGS),), _WhenLeft(tag))
 
 
 def receive(call: Any, tag: Tag) -> None:
