@@ -25,6 +25,7 @@ from meshwork.front import core
 
 log = logging.getLogger(__name__)
 
+_running: set[Call] = set()  # asyncio itself holds its tasks by weak references only
 _FOREVER_S = 1e15  # the core's deadline of a call without one is some billion years away
 
 
@@ -65,7 +66,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self._fail(grpc.StatusCode.UNIMPLEMENTED, f"there is no method {self._method.decode()}")
             self._end(None)
         elif self._handler.request_streaming:
-            self._task = self._loop.create_task(self._run(self._requests()))
+            self._run(self._requests())
         else:
             core.receive(self._call, self._received)
 
@@ -78,30 +79,41 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         raw = core.message(event)
         if raw is not None:
             if not self._left:
-                self._task = self._loop.create_task(self._run(self._parsed(raw)))
+                self._run(raw)
         elif event.success:
             self._fail(grpc.StatusCode.UNIMPLEMENTED, "the method needs a request message")
             self._end(None)
 
     def _parsed(self, raw: bytes) -> Any:
         parse = self._handler.request_deserializer
-        return parse(raw) if parse else raw
+        if parse is None:
+            return raw
+        try:
+            return parse(raw)
+        except Exception as error:
+            self._fail(grpc.StatusCode.INVALID_ARGUMENT, "the request is not the message that it should be")
+            raise grpc.aio.AbortError("the request could not be parsed") from error
 
     async def _requests(self) -> AsyncIterator[Any]:
         while (request := await self.read()) is not grpc.aio.EOF:
             yield request
 
-    async def _run(self, given: Any) -> None:
+    def _run(self, given: Any) -> None:
+        _running.add(self)
+        self._task = self._loop.create_task(self._answer(given))
+
+    async def _answer(self, given: Any) -> None:
         raw: bytes | None = None
         try:
-            raw = await self._answered(given)
+            raw = await self._answered(given if self._handler.request_streaming else self._parsed(given))
         except grpc.aio.AbortError:
-            pass  # `abort` said with what
+            pass  # whoever raised it said with what
         except asyncio.CancelledError:
             self._fail(grpc.StatusCode.CANCELLED, "the server gave the call up")
         except Exception as error:
             log.exception("%s failed", self._method.decode())
             self._fail(grpc.StatusCode.UNKNOWN, f"the server failed: {type(error).__name__}")
+        _running.discard(self)
         self._end(raw)
         for callback in self._callbacks:
             callback(self)

@@ -178,12 +178,12 @@ class _WhenLeft:
 
 def watch(call: Any, tag: Callable[[], None]) -> None:
     """Has `tag` called if the caller leaves `call`, or its deadline passes, before it is answered."""
-    call.start_server_batch((ReceiveCloseOnServerOperation(_NO_FLAGS),), _WhenLeft(tag))
+    _start(call, (ReceiveCloseOnServerOperation(_NO_FLAGS),), _WhenLeft(tag))
 
 
 def receive(call: Any, tag: Tag) -> None:
     """Begins to wait for the caller's next message: see `message`."""
-    call.start_server_batch((ReceiveMessageOperation(_NO_FLAGS),), tag)
+    _start(call, (ReceiveMessageOperation(_NO_FLAGS),), tag)
 
 
 def message(event: Event) -> bytes | None:
@@ -199,7 +199,7 @@ def send(call: Any, tag: Tag, *, opening: Metadata | None, raw: bytes | None) ->
         parts.append(SendInitialMetadataOperation(opening, _NO_FLAGS))
     if raw is not None:
         parts.append(SendMessageOperation(raw, _NO_FLAGS))
-    call.start_server_batch(tuple(parts), tag)
+    _start(call, tuple(parts), tag)
 
 
 def finish(
@@ -211,7 +211,13 @@ def finish(
         parts.append(SendInitialMetadataOperation(opening, _NO_FLAGS))
     if raw is not None:
         parts.append(SendMessageOperation(raw, _NO_FLAGS))
-    call.start_server_batch(tuple(parts), _ignored)
+    _start(call, tuple(parts), _ignored)
+
+
+def _start(call: Any, parts: tuple[Any, ...], tag: Tag) -> None:
+    error = call.start_server_batch(parts, tag)
+    if error:  # two reads at once, for example; the tag would never be called
+        raise grpc.aio.UsageError(f"the core refuses this at this point of the call, with error {error}")
 
 
 def _ignored(event: Event) -> None:
