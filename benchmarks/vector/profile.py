@@ -45,7 +45,16 @@ def profile(replica: Replica, in_flight: int, seconds: int = 5) -> dict[str, flo
         (pid, *_) = processes.tagged(tag)
         samples = Path(folder) / "samples"
         record = [
-            *("py-spy", "record", "--pid", str(pid), "--duration", str(seconds), "--rate", str(_RATE_HZ)),
+            *(
+                str(Path(sys.executable).with_name("py-spy")),
+                "record",
+                "--pid",
+                str(pid),
+                "--duration",
+                str(seconds),
+                "--rate",
+                str(_RATE_HZ),
+            ),
             *("--gil", "--format", "raw", "--output", str(samples)),
         ]
         with subprocess.Popen(load, cwd=ROOT, stdout=subprocess.DEVNULL) as generator:

@@ -6,8 +6,8 @@
       |                     |
       '----- caller leaves, deadline passes: the task is cancelled -----------------'
 
-The status goes out with the last message in one batch. Whatever the caller does, the core ends each
-call with one `closed` event, which holds the call until then.
+The status goes out with the last message in one batch. Whatever the caller does, the core ends what
+`watch` began, which holds the call until then.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from meshwork.front import core
 
 log = logging.getLogger(__name__)
 
+_running: set[Call] = set()  # asyncio itself holds its tasks by weak references only
 _FOREVER_S = 1e15  # the core's deadline of a call without one is some billion years away
 
 
@@ -60,48 +61,59 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def begin(self) -> None:
         """Starts to receive; the handler runs once there is a request, or at once where it reads them."""
-        core.watch(self._call, self._closed)
+        core.watch(self._call, self._leave)
         if self._handler is None:
             self._fail(grpc.StatusCode.UNIMPLEMENTED, f"there is no method {self._method.decode()}")
             self._end(None)
         elif self._handler.request_streaming:
-            self._task = self._loop.create_task(self._run(self._requests()))
+            self._run(self._requests())
         else:
             core.receive(self._call, self._received)
 
-    def _closed(self, event: core.Event) -> None:
-        self._left = core.left(event)
-        if self._left and self._task is not None and not self._over:
+    def _leave(self) -> None:
+        self._left = True
+        if self._task is not None and not self._over:
             self._task.cancel()
 
     def _received(self, event: core.Event) -> None:
         raw = core.message(event)
         if raw is not None:
             if not self._left:
-                self._task = self._loop.create_task(self._run(self._parsed(raw)))
+                self._run(raw)
         elif event.success:
             self._fail(grpc.StatusCode.UNIMPLEMENTED, "the method needs a request message")
             self._end(None)
 
     def _parsed(self, raw: bytes) -> Any:
         parse = self._handler.request_deserializer
-        return parse(raw) if parse else raw
+        if parse is None:
+            return raw
+        try:
+            return parse(raw)
+        except Exception as error:
+            self._fail(grpc.StatusCode.INVALID_ARGUMENT, "the request is not the message that it should be")
+            raise grpc.aio.AbortError("the request could not be parsed") from error
 
     async def _requests(self) -> AsyncIterator[Any]:
         while (request := await self.read()) is not grpc.aio.EOF:
             yield request
 
-    async def _run(self, given: Any) -> None:
+    def _run(self, given: Any) -> None:
+        _running.add(self)
+        self._task = self._loop.create_task(self._answer(given))
+
+    async def _answer(self, given: Any) -> None:
         raw: bytes | None = None
         try:
-            raw = await self._answered(given)
+            raw = await self._answered(given if self._handler.request_streaming else self._parsed(given))
         except grpc.aio.AbortError:
-            pass  # `abort` said with what
+            pass  # whoever raised it said with what
         except asyncio.CancelledError:
             self._fail(grpc.StatusCode.CANCELLED, "the server gave the call up")
         except Exception as error:
             log.exception("%s failed", self._method.decode())
             self._fail(grpc.StatusCode.UNKNOWN, f"the server failed: {type(error).__name__}")
+        _running.discard(self)
         self._end(raw)
         for callback in self._callbacks:
             callback(self)

@@ -88,7 +88,8 @@ class Core:
         self._queue = CompletionQueue()
         self._server = Server(tuple(options), False)
         self._server.register_completion_queue(self._queue)
-        self._emptied = threading.Semaphore(0)
+        self._emptied = threading.Lock()  # released by the loop once it has emptied the queue
+        self._emptied.acquire()
         self._stopping = False
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
@@ -162,19 +163,27 @@ class Core:
         self._loop.call_soon(self._handle, event)
 
 
-def watch(call: Any, tag: Tag) -> None:
-    """Begins to wait for the end of `call`, which comes early if its caller leaves: see `left`."""
-    call.start_server_batch((ReceiveCloseOnServerOperation(_NO_FLAGS),), tag)
+class _WhenLeft:
+    """Calls `tag` if the call ended before it was answered."""
+
+    __slots__ = ("tag",)
+
+    def __init__(self, tag: Callable[[], None]) -> None:
+        self.tag = tag
+
+    def __call__(self, event: Event) -> None:
+        if event.batch_operations[0].cancelled():
+            self.tag()
 
 
-def left(event: Event) -> bool:
-    """After `watch`: whether the call was cancelled, or its deadline passed, before it was answered."""
-    return bool(event.batch_operations[0].cancelled())
+def watch(call: Any, tag: Callable[[], None]) -> None:
+    """Has `tag` called if the caller leaves `call`, or its deadline passes, before it is answered."""
+    _start(call, (ReceiveCloseOnServerOperation(_NO_FLAGS),), _WhenLeft(tag))
 
 
 def receive(call: Any, tag: Tag) -> None:
     """Begins to wait for the caller's next message: see `message`."""
-    call.start_server_batch((ReceiveMessageOperation(_NO_FLAGS),), tag)
+    _start(call, (ReceiveMessageOperation(_NO_FLAGS),), tag)
 
 
 def message(event: Event) -> bytes | None:
@@ -190,7 +199,7 @@ def send(call: Any, tag: Tag, *, opening: Metadata | None, raw: bytes | None) ->
         parts.append(SendInitialMetadataOperation(opening, _NO_FLAGS))
     if raw is not None:
         parts.append(SendMessageOperation(raw, _NO_FLAGS))
-    call.start_server_batch(tuple(parts), tag)
+    _start(call, tuple(parts), tag)
 
 
 def finish(
@@ -202,7 +211,13 @@ def finish(
         parts.append(SendInitialMetadataOperation(opening, _NO_FLAGS))
     if raw is not None:
         parts.append(SendMessageOperation(raw, _NO_FLAGS))
-    call.start_server_batch(tuple(parts), _ignored)
+    _start(call, tuple(parts), _ignored)
+
+
+def _start(call: Any, parts: tuple[Any, ...], tag: Tag) -> None:
+    error = call.start_server_batch(parts, tag)
+    if error:  # two reads at once, for example; the tag would never be called
+        raise grpc.aio.UsageError(f"the core refuses this at this point of the call, with error {error}")
 
 
 def _ignored(event: Event) -> None:

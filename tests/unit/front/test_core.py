@@ -44,6 +44,14 @@ async def ended(begin: Any, *args: Any, **kwargs: Any) -> Any:
         return await done
 
 
+async def left(call: Any) -> None:
+    """Waits until the caller has left."""
+    gone = asyncio.Event()
+    core.watch(call, gone.set)
+    async with asyncio.timeout(10):
+        await gone.wait()
+
+
 async def test_a_call_tells_its_method_metadata_and_deadline_and_is_answered() -> None:
     arrivals = Arrivals()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{arrivals.port}") as channel:
@@ -56,18 +64,19 @@ async def test_a_call_tells_its_method_metadata_and_deadline_and_is_answered() -
         assert {("k", "v"), ("b-bin", b"\xff")} <= {tuple(pair) for pair in event.invocation_metadata}
         assert core.message(await ended(core.receive, event.call)) == b"ask"
         assert core.message(await ended(core.receive, event.call)) is None
-        closed = asyncio.ensure_future(ended(core.watch, event.call))
+        early = asyncio.Event()
+        core.watch(event.call, early.set)
         core.finish(event.call, opening=(), raw=b"told", code=0, details="", trailer=(("t", "u"),))
         assert await answer == b"told"
         assert dict(await answer.trailing_metadata())["t"] == "u"
-        assert not core.left(await closed)
+        assert not early.is_set()
 
         forever = channel.unary_unary("/any/Method")(b"")
         event = await arrivals.calls.get()
         assert event.call_details.deadline > 1e15
         assert not math.isnan(event.call_details.deadline)
         forever.cancel()
-        assert core.left(await ended(core.watch, event.call))
+        await left(event.call)
     await arrivals.stop()
 
 
@@ -77,7 +86,7 @@ async def test_a_send_to_a_caller_that_left_fails_without_a_crash() -> None:
         call = channel.unary_unary("/any/Method")(b"")
         event = await arrivals.calls.get()
         call.cancel()
-        assert core.left(await ended(core.watch, event.call))
+        await left(event.call)
         sent = await ended(core.send, event.call, opening=(), raw=b"late")
         assert not sent.success
         core.finish(event.call, opening=None, raw=None, code=0, details="", trailer=())
@@ -95,19 +104,18 @@ async def test_an_idle_core_keeps_no_call_alive_and_stops_clean() -> None:
         event = await arrivals.calls.get()
         holder = Holder()
         gone = weakref.ref(holder)
-        closed = asyncio.get_running_loop().create_future()
 
-        def tag(event: Any, holder: Any = holder) -> None:
-            closed.set_result(None)
+        def tag(holder: Any = holder) -> None:
+            raise AssertionError("nobody left")
 
         core.watch(event.call, tag)
         core.finish(event.call, opening=(), raw=b"", code=0, details="", trailer=())
         await answer
-        await closed
         del event, tag, holder
-        await asyncio.sleep(0)
-        gc.collect()
-        assert gone() is None
+        async with asyncio.timeout(10):
+            while gone() is not None:
+                await asyncio.sleep(0.01)
+                gc.collect()
     thread = arrivals.core._thread
     await arrivals.stop()
     await asyncio.to_thread(thread.join, 10)
@@ -124,10 +132,8 @@ async def test_an_error_in_one_event_does_not_end_the_others(caplog: pytest.LogC
         call = channel.unary_unary("/any/Method")(b"")
         event = await arrivals.calls.get()
         core.receive(event.call, breaks)
-        closed = asyncio.ensure_future(ended(core.watch, event.call))
         core.finish(event.call, opening=(), raw=b"on", code=0, details="", trailer=())
         assert await call == b"on"
-        await closed
     await arrivals.stop()
     assert "a defect" in caplog.text
 

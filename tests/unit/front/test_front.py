@@ -299,6 +299,41 @@ async def test_health_and_reflection_are_served_as_by_grpc_aio(server: grpc.aio.
         watch.cancel()
 
 
+async def test_bytes_that_are_no_message_are_an_invalid_argument_to_foreign_servicers_too() -> None:
+    server = make_server()
+    health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+    reflection.enable_server_reflection((health.SERVICE_NAME,), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        for call in (
+            channel.unary_unary(f"/{health.SERVICE_NAME}/Check")(b"\xff"),
+            channel.unary_stream(f"/{health.SERVICE_NAME}/Watch")(b"\xff").read(),
+            channel.stream_stream(f"/{reflection.SERVICE_NAME}/ServerReflectionInfo")(iter([b"\xff"])).read(),
+        ):
+            assert (await status(call))[0] is grpc.StatusCode.INVALID_ARGUMENT
+    await server.stop(None)
+
+
+async def test_two_reads_at_once_are_an_error_not_a_hang() -> None:
+    caught: list[BaseException | bytes] = []
+
+    async def both(requests: Any, context: Context) -> bytes:
+        caught.extend(await asyncio.gather(context.read(), context.read(), return_exceptions=True))
+        return b""
+
+    server = make_server()
+    handler: Any = grpc.stream_unary_rpc_method_handler(both)  # type: ignore[arg-type]
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.T", {"both": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        assert await channel.stream_unary("/t.T/both")(iter([b"one"])) == b""
+    await server.stop(None)
+    assert caught[0] == b"one"
+    assert isinstance(caught[1], grpc.aio.UsageError)
+
+
 async def test_grpc_aio_serves_where_this_grpcio_is_not_as_needed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
