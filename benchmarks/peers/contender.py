@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -52,6 +53,8 @@ class Contender(ABC):
         Raises:
             RuntimeError: it did not start or answered nothing; says what the generator said.
         """
+        # Told to stop, we raise, so that what was started is ended.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
         tag = f"{self.name}-{uuid.uuid4().hex[:8]}"
         began = time.time()
         with self.running(tag) as address:
