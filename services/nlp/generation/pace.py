@@ -22,7 +22,7 @@ class Pace:
         clock: seconds.
     """
 
-    def __init__(self, *, longest_s: float = 0.1, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, *, longest_s: float = 0.15, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
         self._longest_s = longest_s
         self._token_s = 0.0
