@@ -10,8 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-_FIRST = 64  # before a step was measured
-_FEWEST, _MOST = 32, 512
+_FEWEST, _MOST = 64, 512  # the fewest before a step was measured, too
 _SMOOTHING = 0.2  # weight of the newest step
 
 
@@ -23,7 +22,7 @@ class Pace:
         clock: seconds.
     """
 
-    def __init__(self, *, longest_s: float = 0.1, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, *, longest_s: float = 0.15, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
         self._longest_s = longest_s
         self._token_s = 0.0
@@ -31,7 +30,7 @@ class Pace:
     def budget(self, written: int) -> int:
         """Prompt tokens to read in a step that writes `written` tokens beside them."""
         if not self._token_s:
-            return _FIRST
+            return _FEWEST
         return max(_FEWEST, min(_MOST, int(self._longest_s / self._token_s) - written))
 
     def learn(self, read: int, written: int, elapsed_s: float) -> None:
