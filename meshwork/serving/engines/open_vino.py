@@ -82,8 +82,8 @@ class OpenVinoEngine:
         }
 
     def memory_bytes(self) -> int:
-        """Bytes of the network's file, which are its weights."""
-        return self._bytes if self._request else 0
+        """Bytes of the weights: as they were read, and again as they were laid out for the processor."""
+        return 2 * self._bytes if self._request else 0
 
     def close(self) -> None:
         """Drops the network."""
