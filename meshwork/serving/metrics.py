@@ -39,7 +39,7 @@ MEMORY = Gauge("meshwork_device_memory_bytes", "Memory that models take on a dev
 LOOP_LAG = Histogram(
     "meshwork_event_loop_lag_seconds",
     "How late the event loop wakes a sleeper.",
-    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5),
+    buckets=(0.0002, 0.0005, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.02, 0.05, 0.1, 0.5),
 )
 
 
