@@ -32,6 +32,7 @@ from meshwork.serving.threads import contained
 
 log = logging.getLogger(__name__)
 
+_ON_LOOP_S = 0.0003  # a batch of a `light` task that takes no longer is not worth the way to a thread
 _TURN_S = 0.2  # device time by which a model may be ahead of another that waits
 _SOON_S = 0.05  # the least that a refused caller is told to wait
 
@@ -52,6 +53,10 @@ class Job(Protocol):
     @property
     def expected_s(self) -> float:
         """How long it is expected to take; 0 if that is not known."""
+
+    @property
+    def on_loop(self) -> bool:
+        """Whether it is so short that the event loop should do it."""
 
     def run(self) -> Any:
         """Does it, on the device's thread."""
@@ -207,7 +212,10 @@ class Device:
             begun = self.clock()
             self._running = begun, job.expected_s
             self._load.device_begins(self.name)
-            result = await loop.run_in_executor(self.thread, job.run)
+            if job.on_loop:
+                result = job.run()
+            else:
+                result = await loop.run_in_executor(self.thread, job.run)
             self._load.device_ends(self.name)
             self._running = None
             elapsed_s = self.clock() - begun
@@ -239,6 +247,7 @@ class BatchSource:
     def __init__(self, model: str, task: AnyTask, lane: Lane, device: Device, siblings: int) -> None:
         self.task = task
         self.costs = CostModel(longest_s=task.longest_batch_s)
+        self.may_run_on_loop = task.light and device.name.startswith("cpu")
         self._lane = lane
         self._siblings = siblings  # devices that share the lane
         self._model = model
@@ -296,6 +305,7 @@ class _Batch:
         self._batch = batch
         self._cost = math.fsum(work.cost for work in batch)
         self.expected_s = source.costs.seconds(self._cost)
+        self.on_loop = source.may_run_on_loop and 0 < self.expected_s <= _ON_LOOP_S
 
     def run(self) -> list[Any]:
         """The raw answers, or exceptions, in order."""

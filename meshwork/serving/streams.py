@@ -171,6 +171,8 @@ class StreamSource:
 class _Step:
     """A step as a device's job."""
 
+    on_loop = False
+
     def __init__(
         self, source: StreamSource, joining: list[Work[Any]], leaving: list[int], expected_s: float
     ) -> None:
