@@ -79,7 +79,7 @@ def run(question: Question, description: str | None) -> None:
         window_s=options.window_s,
         also={
             f"offline-{each}": partial(limit, question.workload, question.model(each))
-            for each in question.of_limit or PRECISIONS
+            for each in question.of_limit
         },
     )
     for replica in ours.values():
