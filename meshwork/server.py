@@ -112,7 +112,7 @@ def main(spec: ServiceSpec) -> None:
 async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
     """Runs a replica until a signal, or its parent's end; gives the process's exit status."""
     # A thread that computes in Python would keep the event loop waiting for Python's 5 ms.
-    sys.setswitchinterval(0.001)
+    sys.setswitchinterval(0.0005)
     stop = stop_on_signals()
     redis, keys = connect(config.redis_url), Keys(mesh=config.mesh)
     load = LoadMeter()

@@ -105,7 +105,7 @@ class Loaded(Generic[K]):
         outcomes: list[Any] = []
         try:
             with device.preparing(call, self.card.id, len(inputs), sum(map(nbytes, inputs))):
-                prepared = await self._on_cpu(task, _each, task.preprocess, [(each,) for each in inputs])
+                prepared = await self._each(task.preprocess, [(each,) for each in inputs], here=task.light)
                 for each in prepared:
                     if isinstance(each, Exception):
                         outcomes.append(each)
@@ -128,7 +128,8 @@ class Loaded(Generic[K]):
                 work.done.cancel()
         done = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, Done)]
         pairs = [(prepared[index], outcomes[index].raw) for index in done]
-        outs = await self._on_cpu(task, _each, task.postprocess, pairs) if pairs else []
+        here = task.light or task.light_answers
+        outs = await self._each(task.postprocess, pairs, here=here) if pairs else []
         for index, out in zip(done, outs, strict=True):
             outcomes[index] = out if isinstance(out, Exception) else (out, outcomes[index])
         return outcomes
@@ -144,7 +145,7 @@ class Loaded(Generic[K]):
         assert isinstance(source, StreamSource)
         task = source.task
         with worker.device.preparing(call, self.card.id, 1, nbytes(entry)):
-            (prepared,) = await self._on_cpu(task, _each, task.preprocess, [(entry,)])
+            (prepared,) = await self._each(task.preprocess, [(entry,)], here=task.light)
             if isinstance(prepared, Exception):
                 raise prepared
             stream = source.open(prepared, call)
@@ -171,13 +172,16 @@ class Loaded(Generic[K]):
             return self.workers[0]
         return min(self.workers, key=lambda worker: worker.device.wait_s())
 
-    async def _on_cpu(self, task: AnyTask, function: Callable[..., Any], *args: Any) -> Any:
-        if task.light:
-            return function(*args)
-        return await asyncio.get_running_loop().run_in_executor(self.cpu, function, *args)
+    async def _each(
+        self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], *, here: bool
+    ) -> list[Any]:
+        """As `_results`: on the event loop if `here`, else on a CPU thread."""
+        if here:
+            return _results(function, arguments)
+        return await asyncio.get_running_loop().run_in_executor(self.cpu, _results, function, arguments)
 
 
-def _each(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+def _results(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
     """What the function gave for each, or the exception that it raised."""
     results: list[Any] = []
     for given in arguments:

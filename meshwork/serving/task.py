@@ -52,6 +52,9 @@ class Task(ABC, Generic[In, Prepared, Raw, Out]):
     another thread would cost more than it frees: they then run on the event loop, and so does `forward`
     for batches that were measured to take under 300 us."""
 
+    light_answers: ClassVar[bool] = False
+    """True if that can be said of postprocess alone."""
+
     @classmethod
     @abstractmethod
     def load(cls, directory: ModelDirectory, device: str) -> Self:

@@ -36,6 +36,7 @@ class SentenceEncoder(OnNetwork, TextEmbedder[Tokens, Floats]):
     """Embeds texts."""
 
     methods: ClassVar[tuple[str, ...]] = ("Embed", "ClassifyText", "MatchTexts")
+    light_answers = True
 
     def __init__(
         self, network: TextNetwork, tokenizer: TextTokenizer, reading: Reading, zero_shot: ZeroShot

@@ -21,6 +21,7 @@ class TextClassification(OnNetwork, TextClassifier[Tokens, Floats]):
     """A network with a head of classes."""
 
     methods: ClassVar[tuple[str, ...]] = ("ClassifyText",)
+    light_answers = True
 
     def __init__(self, network: TextNetwork, tokenizer: TextTokenizer, classes: Classes) -> None:
         super().__init__(network, tokenizer, Reading.CLASSES)

@@ -169,6 +169,8 @@ async def test_ctrl_c_at_the_command_line_ends_the_work(
         *("--model", "plain", "--max-output-tokens", "250", "--address", address),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        # Where the tests run in the background, a shell has made us ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     assert await process.stdout.read(1)
