@@ -70,7 +70,7 @@ for _kind, _members in NEEDED.items():
         if not hasattr(_kind, _member):
             raise ImportError(f"grpcio's {_kind.__name__} has no {_member}")
 
-_BURST = 16  # events that the loop handles before it turns to its other work
+_BURST = 32  # events that the loop handles before it turns to its other work
 _NO_FLAGS = 0
 _NO_WAIT = 0.0  # a deadline that has passed
 _COMPLETE = int(CompletionType.operation_complete)
