@@ -55,7 +55,9 @@ class OpenVinoEngine:
             precision = "float32"
         config = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
         if target == "CPU":
-            config |= {"INFERENCE_NUM_THREADS": str(threads()), "NUM_STREAMS": "1"}
+            # Pinned threads of several slots, or replicas, would all be pinned to the same first cores.
+            pinning = {"ENABLE_CPU_PINNING": "NO"}
+            config |= {"INFERENCE_NUM_THREADS": str(threads()), "NUM_STREAMS": "1", **pinning}
         try:
             compiled: Any = core.compile_model(core.read_model(str(file)), target, config)
             self._request: Any = compiled.create_infer_request()
