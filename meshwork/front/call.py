@@ -57,6 +57,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._aborted = False
         self._left = False  # the caller, or its deadline passed
         self._over = False  # the status is sent
+        self._reading = False  # one message at a time
         self._callbacks: list[Callable[[Any], None]] = []
 
     def begin(self) -> None:
@@ -167,7 +168,13 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     async def read(self) -> Any:
         """The caller's next message, `grpc.aio.EOF` behind the last."""
-        raw = core.message(await self._batch(lambda tag: core.receive(self._call, tag)))
+        if self._reading:
+            raise grpc.aio.UsageError("another read of this call is under way")
+        self._reading = True
+        try:
+            raw = core.message(await self._batch(lambda tag: core.receive(self._call, tag)))
+        finally:
+            self._reading = False
         return grpc.aio.EOF if raw is None else self._parsed(raw)
 
     async def write(self, message: Any) -> None:

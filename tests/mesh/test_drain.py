@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from tests.mesh.conftest import Mesh
 
@@ -30,6 +31,9 @@ def test_scaling_down_under_load_loses_no_call(mesh: Mesh) -> None:
     for thread in callers:
         thread.start()
     try:
+        until = time.monotonic() + 30
+        while len(replicas) < 2 and not failures and time.monotonic() < until:
+            time.sleep(0.01)  # the gateway learns of the second one a moment after it is ready
         assert mesh.run("scale", "translation=1").returncode == 0
     finally:
         stop.set()
