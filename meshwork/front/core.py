@@ -118,10 +118,11 @@ class Core:
         self._server.request_call(self._queue, self._queue, self._called)
 
     def _called(self, event: Event) -> None:
-        if self._stopping or not event.success:
+        if not event.success:
             return  # the core refuses calls by itself once it shuts down
-        self._await_call()
-        self._on_call(event)
+        if not self._stopping:
+            self._await_call()
+        self._on_call(event)  # one that came just before the stop is answered like the others in flight
 
     def stop(self) -> None:
         """Takes no more calls and tells the clients to go elsewhere; `stopped` once the last call is over."""
