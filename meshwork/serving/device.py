@@ -260,7 +260,6 @@ class BatchSource:
         self.may_run_on_loop = task.light and device.name.startswith("cpu")
         self._lane = lane
         self._siblings = siblings  # devices that share the lane
-        self._model = model
         labels = (model, device.name)
         self._items = metrics.BATCH_ITEMS.labels(*labels)
         self._cost = metrics.BATCH_COST.labels(*labels)

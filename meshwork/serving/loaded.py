@@ -69,11 +69,6 @@ class Loaded(Generic[K]):
         """What runs the model's network on named tensors, if it has that form."""
         return cast(Loaded[TensorTask], self) if isinstance(self.task, TensorTask) else self.raw
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits for it."""
-        return not self.lane.queued
-
     def served_by(self, items: Iterable[Done] = ()) -> served_by_pb2.ServedBy:
         """Says that this model answered, with the times of `items` if the device took part."""
         done = list(items)

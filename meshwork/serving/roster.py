@@ -37,6 +37,10 @@ class Entry:
         """The model's card."""
         return self.directory.card
 
+    def answers(self, kind: type[AnyTask], method: str) -> bool:
+        """Whether it is of that kind and answers that rpc."""
+        return issubclass(self.kind, kind) and method in self.described.methods
+
 
 class Roster:
     """The models of a replica that could be opened, in the order in which they were added.
@@ -103,7 +107,7 @@ class Roster:
         """The first model of a kind that answers a method, those marked default before the others."""
         for entry in sorted(self._entries.values(), key=lambda entry: not entry.config.default):
             failed = entry.described.state == router_pb2.MODEL_STATE_FAILED
-            if not failed and issubclass(entry.kind, kind) and method in entry.described.methods:
+            if not failed and entry.answers(kind, method):
                 return entry
         return None
 
@@ -129,13 +133,9 @@ class Roster:
                 raise FailedPrecondition(f"service {self._service} has no model that answers {method}")
             return default
         entry = self.named(model)
-        if issubclass(entry.kind, kind) and method in entry.described.methods:
+        if entry.answers(kind, method):
             return entry
-        able = [
-            each
-            for each in self._entries.values()
-            if issubclass(each.kind, kind) and method in each.described.methods
-        ]
+        able = [each for each in self._entries.values() if each.answers(kind, method)]
         named = [each for each in able if each.card.name == model]  # another version of it does
         if not named:
             ids = ", ".join(each.card.id for each in able)

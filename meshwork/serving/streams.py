@@ -54,7 +54,6 @@ class StreamSource:
 
     def __init__(self, model: str, task: AnyStreamTask, device: Device) -> None:
         self.task = task
-        self._model = model
         self._device = device
         self._lane = Lane(_JOINING)
         self._keys = 0

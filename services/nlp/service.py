@@ -62,7 +62,9 @@ class NlpService(nlp_pb2_grpc.NlpServiceServicer):
     ) -> nlp_pb2.ClassifyTextResponse:
         """Sorts a text into the model's labels, or into the caller's."""
         text = fields.text("text", request.text)
-        labels = _labels(list(request.labels)) if request.labels else []
+        labels: list[str] = []
+        if request.labels:
+            labels = fields.labels("labels", request.labels, most=MOST_LABELS, longest=LONGEST_LABEL)
         loaded = await self._models.acquire(TextSorter, "ClassifyText", request.model, context)
         sort = self._sort_by_classes if isinstance(loaded.task, TextClassifier) else self._sort_by_meaning
         names, scores, served_by = await sort(loaded, text, labels, context)
@@ -215,14 +217,3 @@ def _entities(
             for each in found
         ]
     )
-
-
-def _labels(values: list[str]) -> list[str]:
-    labels = fields.texts("labels", values, fewest=2, most=MOST_LABELS, longest=LONGEST_LABEL)
-    first: dict[str, int] = {}
-    for index, label in enumerate(labels):
-        if first.setdefault(label, index) != index:
-            raise InvalidArgument(
-                f"is the same as labels[{first[label]}]; labels should differ", field=f"labels[{index}]"
-            )
-    return labels
