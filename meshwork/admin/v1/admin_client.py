@@ -9,7 +9,7 @@ from meshwork.admin.v1 import admin_pb2 as pb
 
 
 class AdminClient(calls.SyncService):
-    """Adds, loads, unloads and removes models on the running mesh. A change is written down and taken up by every replica of the service, those that start later included; ListReplicas of RouterService shows how far each one is."""
+    """Adds, loads, unloads and removes models, drains and restarts replicas on the running mesh. A change is written down and taken up by every replica of the service, those that start later included; ListReplicas of RouterService shows how far each one is."""
 
     FULL_NAME = "meshwork.admin.v1.AdminService"
 
@@ -151,9 +151,74 @@ class AdminClient(calls.SyncService):
         )
         return self._unary("RemoveModel", request, pb.RemoveModelResponse, timeout_s)
 
+    def drain_replica(
+        self,
+        replica: str,
+        *,
+        timeout_s: float | None = None,
+    ) -> pb.DrainReplicaResponse:
+        """Takes a replica out of traffic; once its calls are answered it ends.
+
+        Who runs it may start another.
+
+        Args:
+            replica: Name of the replica, for example `nlp-4f7a`.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.DrainReplicaRequest(
+            replica=replica,
+        )
+        return self._unary("DrainReplica", request, pb.DrainReplicaResponse, timeout_s)
+
+    def restart_service(
+        self,
+        service: str,
+        *,
+        timeout_s: float | None = None,
+    ) -> pb.RestartServiceResponse:
+        """Replaces the replicas of a service one after another, a new one before each that goes.
+
+        Args:
+            service: The service, for example `nlp`.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.RestartServiceRequest(
+            service=service,
+        )
+        return self._unary("RestartService", request, pb.RestartServiceResponse, timeout_s)
+
+    def get_discovery(
+        self,
+        *,
+        resources: bool = False,
+        name_contains: str = "",
+        timeout_s: float | None = None,
+    ) -> pb.GetDiscoveryResponse:
+        """Shows what this router tells Envoy and gRPC clients (xDS), and how each one took it.
+
+        Args:
+            resources: Whether to decode the resources of the snapshot too; they are large.
+            name_contains: Only resources whose name has this in it. Empty for all.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.GetDiscoveryRequest(
+            resources=resources,
+            name_contains=name_contains,
+        )
+        return self._unary("GetDiscovery", request, pb.GetDiscoveryResponse, timeout_s)
+
 
 class AsyncAdminClient(calls.AsyncService):
-    """Adds, loads, unloads and removes models on the running mesh. A change is written down and taken up by every replica of the service, those that start later included; ListReplicas of RouterService shows how far each one is."""
+    """Adds, loads, unloads and removes models, drains and restarts replicas on the running mesh. A change is written down and taken up by every replica of the service, those that start later included; ListReplicas of RouterService shows how far each one is."""
 
     FULL_NAME = "meshwork.admin.v1.AdminService"
 
@@ -294,3 +359,68 @@ class AsyncAdminClient(calls.AsyncService):
             service=service,
         )
         return await self._unary("RemoveModel", request, pb.RemoveModelResponse, timeout_s)
+
+    async def drain_replica(
+        self,
+        replica: str,
+        *,
+        timeout_s: float | None = None,
+    ) -> pb.DrainReplicaResponse:
+        """Takes a replica out of traffic; once its calls are answered it ends.
+
+        Who runs it may start another.
+
+        Args:
+            replica: Name of the replica, for example `nlp-4f7a`.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.DrainReplicaRequest(
+            replica=replica,
+        )
+        return await self._unary("DrainReplica", request, pb.DrainReplicaResponse, timeout_s)
+
+    async def restart_service(
+        self,
+        service: str,
+        *,
+        timeout_s: float | None = None,
+    ) -> pb.RestartServiceResponse:
+        """Replaces the replicas of a service one after another, a new one before each that goes.
+
+        Args:
+            service: The service, for example `nlp`.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.RestartServiceRequest(
+            service=service,
+        )
+        return await self._unary("RestartService", request, pb.RestartServiceResponse, timeout_s)
+
+    async def get_discovery(
+        self,
+        *,
+        resources: bool = False,
+        name_contains: str = "",
+        timeout_s: float | None = None,
+    ) -> pb.GetDiscoveryResponse:
+        """Shows what this router tells Envoy and gRPC clients (xDS), and how each one took it.
+
+        Args:
+            resources: Whether to decode the resources of the snapshot too; they are large.
+            name_contains: Only resources whose name has this in it. Empty for all.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.GetDiscoveryRequest(
+            resources=resources,
+            name_contains=name_contains,
+        )
+        return await self._unary("GetDiscovery", request, pb.GetDiscoveryResponse, timeout_s)

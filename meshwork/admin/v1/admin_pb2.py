@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmeshwork/admin/v1/admin.proto\x12\x11meshwork.admin.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xda\x02\n\x0f\x41\x64\x64ModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07service\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06source\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07version\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04task\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64\x65\x66\x61ult\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06\x64\x65vice\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\ton_demand\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06\x65ngine\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tprecision\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\ttolerance\x18\x0b \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x17\n\tproviders\x18\x0c \x03(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nparameters\x18\r \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x61llow_pickle\x18\x0e \x03(\tB\x04\xe2\x41\x01\x01\")\n\x10\x41\x64\x64ModelResponse\x12\x15\n\rreplica_count\x18\x01 \x01(\x05\"=\n\x10LoadModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07service\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"3\n\x11LoadModelResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"?\n\x12UnloadModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07service\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"5\n\x13UnloadModelResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"?\n\x12RemoveModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07service\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"5\n\x13RemoveModelResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t2\x84\x04\n\x0c\x41\x64minService\x12t\n\x08\x41\x64\x64Model\x12\".meshwork.admin.v1.AddModelRequest\x1a#.meshwork.admin.v1.AddModelResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/admin/models:add:\x01*\x12x\n\tLoadModel\x12#.meshwork.admin.v1.LoadModelRequest\x1a$.meshwork.admin.v1.LoadModelResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/admin/models:load:\x01*\x12\x80\x01\n\x0bUnloadModel\x12%.meshwork.admin.v1.UnloadModelRequest\x1a&.meshwork.admin.v1.UnloadModelResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/admin/models:unload:\x01*\x12\x80\x01\n\x0bRemoveModel\x12%.meshwork.admin.v1.RemoveModelRequest\x1a&.meshwork.admin.v1.RemoveModelResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/admin/models:remove:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmeshwork/admin/v1/admin.proto\x12\x11meshwork.admin.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xda\x02\n\x0f\x41\x64\x64ModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07service\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06source\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07version\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04task\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64\x65\x66\x61ult\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06\x64\x65vice\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\ton_demand\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06\x65ngine\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tprecision\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\ttolerance\x18\x0b \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x17\n\tproviders\x18\x0c \x03(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nparameters\x18\r \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x61llow_pickle\x18\x0e \x03(\tB\x04\xe2\x41\x01\x01\")\n\x10\x41\x64\x64ModelResponse\x12\x15\n\rreplica_count\x18\x01 \x01(\x05\"=\n\x10LoadModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07service\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"3\n\x11LoadModelResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"?\n\x12UnloadModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07service\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"5\n\x13UnloadModelResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"?\n\x12RemoveModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07service\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"5\n\x13RemoveModelResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\",\n\x13\x44rainReplicaRequest\x12\x15\n\x07replica\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\'\n\x14\x44rainReplicaResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\".\n\x15RestartServiceRequest\x12\x15\n\x07service\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"*\n\x16RestartServiceResponse\x12\x10\n\x08replicas\x18\x01 \x03(\t\"K\n\x13GetDiscoveryRequest\x12\x17\n\tresources\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rname_contains\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"e\n\x11\x44iscoveryResource\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x05\x12\x0f\n\x07\x63ontent\x18\x05 \x01(\t\"\x82\x01\n\x15\x44iscoverySubscription\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12\x0c\n\x04sent\x18\x03 \x01(\x05\x12\x14\n\x0c\x61\x63knowledged\x18\x04 \x01(\x08\x12\x10\n\x08rejected\x18\x05 \x01(\t\x12\x16\n\x0erejected_names\x18\x06 \x03(\t\"\xec\x01\n\x0f\x44iscoveryClient\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\nuser_agent\x18\x02 \x01(\t\x12\x13\n\x0bincremental\x18\x03 \x01(\x08\x12\x12\n\ngeneration\x18\x04 \x01(\x03\x12?\n\rsubscriptions\x18\x05 \x03(\x0b\x32(.meshwork.admin.v1.DiscoverySubscription\x12\x30\n\x0c\x63onnect_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x61\x63ks\x18\x07 \x01(\x03\x12\r\n\x05nacks\x18\x08 \x01(\x03\"\xb9\x01\n\x14GetDiscoveryResponse\x12\x0e\n\x06router\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x37\n\tresources\x18\x04 \x03(\x0b\x32$.meshwork.admin.v1.DiscoveryResource\x12\x33\n\x07\x63lients\x18\x05 \x03(\x0b\x32\".meshwork.admin.v1.DiscoveryClient2\x9b\x07\n\x0c\x41\x64minService\x12t\n\x08\x41\x64\x64Model\x12\".meshwork.admin.v1.AddModelRequest\x1a#.meshwork.admin.v1.AddModelResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/admin/models:add:\x01*\x12x\n\tLoadModel\x12#.meshwork.admin.v1.LoadModelRequest\x1a$.meshwork.admin.v1.LoadModelResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/admin/models:load:\x01*\x12\x80\x01\n\x0bUnloadModel\x12%.meshwork.admin.v1.UnloadModelRequest\x1a&.meshwork.admin.v1.UnloadModelResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/admin/models:unload:\x01*\x12\x80\x01\n\x0bRemoveModel\x12%.meshwork.admin.v1.RemoveModelRequest\x1a&.meshwork.admin.v1.RemoveModelResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/admin/models:remove:\x01*\x12\x84\x01\n\x0c\x44rainReplica\x12&.meshwork.admin.v1.DrainReplicaRequest\x1a\'.meshwork.admin.v1.DrainReplicaResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/admin/replicas:drain:\x01*\x12\x8c\x01\n\x0eRestartService\x12(.meshwork.admin.v1.RestartServiceRequest\x1a).meshwork.admin.v1.RestartServiceResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/admin/services:restart:\x01*\x12\x7f\n\x0cGetDiscovery\x12&.meshwork.admin.v1.GetDiscoveryRequest\x1a\'.meshwork.admin.v1.GetDiscoveryResponse\"\x1e\x90\x02\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/admin/discoveryb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -73,6 +74,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REMOVEMODELREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_REMOVEMODELREQUEST'].fields_by_name['service']._loaded_options = None
   _globals['_REMOVEMODELREQUEST'].fields_by_name['service']._serialized_options = b'\342A\001\001'
+  _globals['_DRAINREPLICAREQUEST'].fields_by_name['replica']._loaded_options = None
+  _globals['_DRAINREPLICAREQUEST'].fields_by_name['replica']._serialized_options = b'\342A\001\002'
+  _globals['_RESTARTSERVICEREQUEST'].fields_by_name['service']._loaded_options = None
+  _globals['_RESTARTSERVICEREQUEST'].fields_by_name['service']._serialized_options = b'\342A\001\002'
+  _globals['_GETDISCOVERYREQUEST'].fields_by_name['resources']._loaded_options = None
+  _globals['_GETDISCOVERYREQUEST'].fields_by_name['resources']._serialized_options = b'\342A\001\001'
+  _globals['_GETDISCOVERYREQUEST'].fields_by_name['name_contains']._loaded_options = None
+  _globals['_GETDISCOVERYREQUEST'].fields_by_name['name_contains']._serialized_options = b'\342A\001\001'
   _globals['_ADMINSERVICE'].methods_by_name['AddModel']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['AddModel']._serialized_options = b'\202\323\344\223\002\031\"\024/v1/admin/models:add:\001*'
   _globals['_ADMINSERVICE'].methods_by_name['LoadModel']._loaded_options = None
@@ -81,22 +90,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMINSERVICE'].methods_by_name['UnloadModel']._serialized_options = b'\202\323\344\223\002\034\"\027/v1/admin/models:unload:\001*'
   _globals['_ADMINSERVICE'].methods_by_name['RemoveModel']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['RemoveModel']._serialized_options = b'\202\323\344\223\002\034\"\027/v1/admin/models:remove:\001*'
-  _globals['_ADDMODELREQUEST']._serialized_start=116
-  _globals['_ADDMODELREQUEST']._serialized_end=462
-  _globals['_ADDMODELRESPONSE']._serialized_start=464
-  _globals['_ADDMODELRESPONSE']._serialized_end=505
-  _globals['_LOADMODELREQUEST']._serialized_start=507
-  _globals['_LOADMODELREQUEST']._serialized_end=568
-  _globals['_LOADMODELRESPONSE']._serialized_start=570
-  _globals['_LOADMODELRESPONSE']._serialized_end=621
-  _globals['_UNLOADMODELREQUEST']._serialized_start=623
-  _globals['_UNLOADMODELREQUEST']._serialized_end=686
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=688
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=741
-  _globals['_REMOVEMODELREQUEST']._serialized_start=743
-  _globals['_REMOVEMODELREQUEST']._serialized_end=806
-  _globals['_REMOVEMODELRESPONSE']._serialized_start=808
-  _globals['_REMOVEMODELRESPONSE']._serialized_end=861
-  _globals['_ADMINSERVICE']._serialized_start=864
-  _globals['_ADMINSERVICE']._serialized_end=1380
+  _globals['_ADMINSERVICE'].methods_by_name['DrainReplica']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['DrainReplica']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/admin/replicas:drain:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['RestartService']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['RestartService']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/admin/services:restart:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['GetDiscovery']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetDiscovery']._serialized_options = b'\220\002\001\202\323\344\223\002\025\022\023/v1/admin/discovery'
+  _globals['_ADDMODELREQUEST']._serialized_start=149
+  _globals['_ADDMODELREQUEST']._serialized_end=495
+  _globals['_ADDMODELRESPONSE']._serialized_start=497
+  _globals['_ADDMODELRESPONSE']._serialized_end=538
+  _globals['_LOADMODELREQUEST']._serialized_start=540
+  _globals['_LOADMODELREQUEST']._serialized_end=601
+  _globals['_LOADMODELRESPONSE']._serialized_start=603
+  _globals['_LOADMODELRESPONSE']._serialized_end=654
+  _globals['_UNLOADMODELREQUEST']._serialized_start=656
+  _globals['_UNLOADMODELREQUEST']._serialized_end=719
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=721
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=774
+  _globals['_REMOVEMODELREQUEST']._serialized_start=776
+  _globals['_REMOVEMODELREQUEST']._serialized_end=839
+  _globals['_REMOVEMODELRESPONSE']._serialized_start=841
+  _globals['_REMOVEMODELRESPONSE']._serialized_end=894
+  _globals['_DRAINREPLICAREQUEST']._serialized_start=896
+  _globals['_DRAINREPLICAREQUEST']._serialized_end=940
+  _globals['_DRAINREPLICARESPONSE']._serialized_start=942
+  _globals['_DRAINREPLICARESPONSE']._serialized_end=981
+  _globals['_RESTARTSERVICEREQUEST']._serialized_start=983
+  _globals['_RESTARTSERVICEREQUEST']._serialized_end=1029
+  _globals['_RESTARTSERVICERESPONSE']._serialized_start=1031
+  _globals['_RESTARTSERVICERESPONSE']._serialized_end=1073
+  _globals['_GETDISCOVERYREQUEST']._serialized_start=1075
+  _globals['_GETDISCOVERYREQUEST']._serialized_end=1150
+  _globals['_DISCOVERYRESOURCE']._serialized_start=1152
+  _globals['_DISCOVERYRESOURCE']._serialized_end=1253
+  _globals['_DISCOVERYSUBSCRIPTION']._serialized_start=1256
+  _globals['_DISCOVERYSUBSCRIPTION']._serialized_end=1386
+  _globals['_DISCOVERYCLIENT']._serialized_start=1389
+  _globals['_DISCOVERYCLIENT']._serialized_end=1625
+  _globals['_GETDISCOVERYRESPONSE']._serialized_start=1628
+  _globals['_GETDISCOVERYRESPONSE']._serialized_end=1813
+  _globals['_ADMINSERVICE']._serialized_start=1816
+  _globals['_ADMINSERVICE']._serialized_end=2739
 # @@protoc_insertion_point(module_scope)

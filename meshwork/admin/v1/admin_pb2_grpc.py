@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Adds, loads, unloads and removes models on the running mesh.
+    """Adds, loads, unloads and removes models, drains and restarts replicas on the running mesh.
 
     A change is written down and taken up by every replica of the service, those that start later
     included; ListReplicas of RouterService shows how far each one is.
@@ -58,10 +58,25 @@ class AdminServiceStub:
                 request_serializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.RemoveModelRequest.SerializeToString,
                 response_deserializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.RemoveModelResponse.FromString,
                 _registered_method=True)
+        self.DrainReplica = channel.unary_unary(
+                '/meshwork.admin.v1.AdminService/DrainReplica',
+                request_serializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.DrainReplicaRequest.SerializeToString,
+                response_deserializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.DrainReplicaResponse.FromString,
+                _registered_method=True)
+        self.RestartService = channel.unary_unary(
+                '/meshwork.admin.v1.AdminService/RestartService',
+                request_serializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.RestartServiceRequest.SerializeToString,
+                response_deserializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.RestartServiceResponse.FromString,
+                _registered_method=True)
+        self.GetDiscovery = channel.unary_unary(
+                '/meshwork.admin.v1.AdminService/GetDiscovery',
+                request_serializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.GetDiscoveryRequest.SerializeToString,
+                response_deserializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.GetDiscoveryResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Adds, loads, unloads and removes models on the running mesh.
+    """Adds, loads, unloads and removes models, drains and restarts replicas on the running mesh.
 
     A change is written down and taken up by every replica of the service, those that start later
     included; ListReplicas of RouterService shows how far each one is.
@@ -95,6 +110,27 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrainReplica(self, request, context):
+        """Takes a replica out of traffic; once its calls are answered it ends. Who runs it may start another.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestartService(self, request, context):
+        """Replaces the replicas of a service one after another, a new one before each that goes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDiscovery(self, request, context):
+        """Shows what this router tells Envoy and gRPC clients (xDS), and how each one took it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -118,6 +154,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.RemoveModelRequest.FromString,
                     response_serializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.RemoveModelResponse.SerializeToString,
             ),
+            'DrainReplica': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainReplica,
+                    request_deserializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.DrainReplicaRequest.FromString,
+                    response_serializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.DrainReplicaResponse.SerializeToString,
+            ),
+            'RestartService': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestartService,
+                    request_deserializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.RestartServiceRequest.FromString,
+                    response_serializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.RestartServiceResponse.SerializeToString,
+            ),
+            'GetDiscovery': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDiscovery,
+                    request_deserializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.GetDiscoveryRequest.FromString,
+                    response_serializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.GetDiscoveryResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'meshwork.admin.v1.AdminService', rpc_method_handlers)
@@ -127,7 +178,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Adds, loads, unloads and removes models on the running mesh.
+    """Adds, loads, unloads and removes models, drains and restarts replicas on the running mesh.
 
     A change is written down and taken up by every replica of the service, those that start later
     included; ListReplicas of RouterService shows how far each one is.
@@ -231,6 +282,87 @@ class AdminService:
             '/meshwork.admin.v1.AdminService/RemoveModel',
             meshwork_dot_admin_dot_v1_dot_admin__pb2.RemoveModelRequest.SerializeToString,
             meshwork_dot_admin_dot_v1_dot_admin__pb2.RemoveModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainReplica(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.admin.v1.AdminService/DrainReplica',
+            meshwork_dot_admin_dot_v1_dot_admin__pb2.DrainReplicaRequest.SerializeToString,
+            meshwork_dot_admin_dot_v1_dot_admin__pb2.DrainReplicaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestartService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.admin.v1.AdminService/RestartService',
+            meshwork_dot_admin_dot_v1_dot_admin__pb2.RestartServiceRequest.SerializeToString,
+            meshwork_dot_admin_dot_v1_dot_admin__pb2.RestartServiceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDiscovery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.admin.v1.AdminService/GetDiscovery',
+            meshwork_dot_admin_dot_v1_dot_admin__pb2.GetDiscoveryRequest.SerializeToString,
+            meshwork_dot_admin_dot_v1_dot_admin__pb2.GetDiscoveryResponse.FromString,
             options,
             channel_credentials,
             insecure,

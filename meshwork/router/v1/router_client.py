@@ -99,6 +99,69 @@ class RouterClient(calls.SyncService):
         )
         return self._stream("Watch", request, pb.WatchResponse, timeout_s)
 
+    def get_mesh(
+        self,
+        *,
+        timeout_s: float | None = None,
+    ) -> pb.GetMeshResponse:
+        """Tells how the mesh's control plane is: this router, the leader, and whether the state is fresh.
+
+        Args:
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.GetMeshRequest(
+        )
+        return self._unary("GetMesh", request, pb.GetMeshResponse, timeout_s)
+
+    def list_events(
+        self,
+        *,
+        service: str = "",
+        subject: str = "",
+        timeout_s: float | None = None,
+    ) -> list[pb.Event]:
+        """Lists what happened in the mesh lately, the newest first.
+
+        All pages are fetched.
+
+        Args:
+            service: Only events of this service. Empty for all.
+            subject: Only events about this replica, router, model or client. Empty for all.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.ListEventsRequest(
+            service=service,
+            subject=subject,
+        )
+        pages = self._pages("ListEvents", request, pb.ListEventsResponse, timeout_s)
+        return [entry for page in pages for entry in page.events]
+
+    def watch_events(
+        self,
+        *,
+        service: str = "",
+        timeout_s: float | None = None,
+    ) -> Iterator[pb.WatchEventsResponse]:
+        """Sends each event as it happens, until the caller leaves.
+
+        Args:
+            service: Only events of this service. Empty for all.
+            timeout_s: seconds until the stream ends; None for no end.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.WatchEventsRequest(
+            service=service,
+        )
+        return self._stream("WatchEvents", request, pb.WatchEventsResponse, timeout_s)
+
 
 class AsyncRouterClient(calls.AsyncService):
     """Discovery: which services, replicas and models there are."""
@@ -190,3 +253,66 @@ class AsyncRouterClient(calls.AsyncService):
             service=service,
         )
         return self._stream("Watch", request, pb.WatchResponse, timeout_s)
+
+    async def get_mesh(
+        self,
+        *,
+        timeout_s: float | None = None,
+    ) -> pb.GetMeshResponse:
+        """Tells how the mesh's control plane is: this router, the leader, and whether the state is fresh.
+
+        Args:
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.GetMeshRequest(
+        )
+        return await self._unary("GetMesh", request, pb.GetMeshResponse, timeout_s)
+
+    async def list_events(
+        self,
+        *,
+        service: str = "",
+        subject: str = "",
+        timeout_s: float | None = None,
+    ) -> list[pb.Event]:
+        """Lists what happened in the mesh lately, the newest first.
+
+        All pages are fetched.
+
+        Args:
+            service: Only events of this service. Empty for all.
+            subject: Only events about this replica, router, model or client. Empty for all.
+            timeout_s: seconds until the call fails; None for the client's.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.ListEventsRequest(
+            service=service,
+            subject=subject,
+        )
+        pages = await self._pages("ListEvents", request, pb.ListEventsResponse, timeout_s)
+        return [entry for page in pages for entry in page.events]
+
+    def watch_events(
+        self,
+        *,
+        service: str = "",
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[pb.WatchEventsResponse]:
+        """Sends each event as it happens, until the caller leaves.
+
+        Args:
+            service: Only events of this service. Empty for all.
+            timeout_s: seconds until the stream ends; None for no end.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.WatchEventsRequest(
+            service=service,
+        )
+        return self._stream("WatchEvents", request, pb.WatchEventsResponse, timeout_s)

@@ -80,6 +80,38 @@ MODEL_STATE_UNLOADED: ModelState.ValueType  # 4
 """Known and not in memory; a call, or LoadModel, loads it."""
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
 
+class _EjectionReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EjectionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EjectionReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EJECTION_REASON_UNSPECIFIED: _EjectionReason.ValueType  # 0
+    """Not known."""
+    EJECTION_REASON_HUNG: _EjectionReason.ValueType  # 1
+    """It does not renew its lease in time: it hangs, or is cut off."""
+    EJECTION_REASON_SLOW: _EjectionReason.ValueType  # 2
+    """It needs many times what its peers need for the same work."""
+    EJECTION_REASON_FAILING: _EjectionReason.ValueType  # 3
+    """It fails many times as often as its peers."""
+    EJECTION_REASON_UNREACHABLE: _EjectionReason.ValueType  # 4
+    """A gateway can't reach it."""
+
+class EjectionReason(_EjectionReason, metaclass=_EjectionReasonEnumTypeWrapper):
+    """Why the mesh keeps traffic from a replica that holds a lease."""
+
+EJECTION_REASON_UNSPECIFIED: EjectionReason.ValueType  # 0
+"""Not known."""
+EJECTION_REASON_HUNG: EjectionReason.ValueType  # 1
+"""It does not renew its lease in time: it hangs, or is cut off."""
+EJECTION_REASON_SLOW: EjectionReason.ValueType  # 2
+"""It needs many times what its peers need for the same work."""
+EJECTION_REASON_FAILING: EjectionReason.ValueType  # 3
+"""It fails many times as often as its peers."""
+EJECTION_REASON_UNREACHABLE: EjectionReason.ValueType  # 4
+"""A gateway can't reach it."""
+Global___EjectionReason: _TypeAlias = EjectionReason  # noqa: Y015
+
 class _ChangeType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -107,6 +139,102 @@ CHANGE_TYPE_MODIFIED: ChangeType.ValueType  # 2
 CHANGE_TYPE_REMOVED: ChangeType.ValueType  # 3
 """Its lease lapsed or was given up."""
 Global___ChangeType: _TypeAlias = ChangeType  # noqa: Y015
+
+class _EventKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EVENT_KIND_UNSPECIFIED: _EventKind.ValueType  # 0
+    """Not known."""
+    EVENT_KIND_REPLICA_UP: _EventKind.ValueType  # 1
+    """A replica takes traffic."""
+    EVENT_KIND_REPLICA_DOWN: _EventKind.ValueType  # 2
+    """A replica is gone: its lease lapsed or was given up."""
+    EVENT_KIND_REPLICA_DRAINING: _EventKind.ValueType  # 3
+    """A replica began to drain."""
+    EVENT_KIND_REPLICA_EJECTED: _EventKind.ValueType  # 4
+    """A replica was taken out of traffic."""
+    EVENT_KIND_REPLICA_RETURNED: _EventKind.ValueType  # 5
+    """A replica that was ejected takes traffic again."""
+    EVENT_KIND_MODEL: _EventKind.ValueType  # 6
+    """A model version changed its state on a replica."""
+    EVENT_KIND_LEADER: _EventKind.ValueType  # 7
+    """Another router leads."""
+    EVENT_KIND_ROUTER_UP: _EventKind.ValueType  # 8
+    """A router came."""
+    EVENT_KIND_ROUTER_DOWN: _EventKind.ValueType  # 9
+    """A router has gone."""
+    EVENT_KIND_REJECTED: _EventKind.ValueType  # 10
+    """A gateway or gRPC client rejected what discovery sent it."""
+    EVENT_KIND_STATE: _EventKind.ValueType  # 11
+    """Redis went away, came back, or lost what it knew."""
+    EVENT_KIND_OPERATOR: _EventKind.ValueType  # 12
+    """An operator did something: scaled, drained, restarted."""
+    EVENT_KIND_ANOMALY: _EventKind.ValueType  # 13
+    """A replica or model behaves unlike its peers or its own past."""
+
+class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper):
+    """What kind of thing happened."""
+
+EVENT_KIND_UNSPECIFIED: EventKind.ValueType  # 0
+"""Not known."""
+EVENT_KIND_REPLICA_UP: EventKind.ValueType  # 1
+"""A replica takes traffic."""
+EVENT_KIND_REPLICA_DOWN: EventKind.ValueType  # 2
+"""A replica is gone: its lease lapsed or was given up."""
+EVENT_KIND_REPLICA_DRAINING: EventKind.ValueType  # 3
+"""A replica began to drain."""
+EVENT_KIND_REPLICA_EJECTED: EventKind.ValueType  # 4
+"""A replica was taken out of traffic."""
+EVENT_KIND_REPLICA_RETURNED: EventKind.ValueType  # 5
+"""A replica that was ejected takes traffic again."""
+EVENT_KIND_MODEL: EventKind.ValueType  # 6
+"""A model version changed its state on a replica."""
+EVENT_KIND_LEADER: EventKind.ValueType  # 7
+"""Another router leads."""
+EVENT_KIND_ROUTER_UP: EventKind.ValueType  # 8
+"""A router came."""
+EVENT_KIND_ROUTER_DOWN: EventKind.ValueType  # 9
+"""A router has gone."""
+EVENT_KIND_REJECTED: EventKind.ValueType  # 10
+"""A gateway or gRPC client rejected what discovery sent it."""
+EVENT_KIND_STATE: EventKind.ValueType  # 11
+"""Redis went away, came back, or lost what it knew."""
+EVENT_KIND_OPERATOR: EventKind.ValueType  # 12
+"""An operator did something: scaled, drained, restarted."""
+EVENT_KIND_ANOMALY: EventKind.ValueType  # 13
+"""A replica or model behaves unlike its peers or its own past."""
+Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
+
+class _EventLevel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EventLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventLevel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EVENT_LEVEL_UNSPECIFIED: _EventLevel.ValueType  # 0
+    """Not known."""
+    EVENT_LEVEL_INFO: _EventLevel.ValueType  # 1
+    """As it should be."""
+    EVENT_LEVEL_WARNING: _EventLevel.ValueType  # 2
+    """Worth a look."""
+    EVENT_LEVEL_ERROR: _EventLevel.ValueType  # 3
+    """Somebody should act."""
+
+class EventLevel(_EventLevel, metaclass=_EventLevelEnumTypeWrapper):
+    """How much an event matters."""
+
+EVENT_LEVEL_UNSPECIFIED: EventLevel.ValueType  # 0
+"""Not known."""
+EVENT_LEVEL_INFO: EventLevel.ValueType  # 1
+"""As it should be."""
+EVENT_LEVEL_WARNING: EventLevel.ValueType  # 2
+"""Worth a look."""
+EVENT_LEVEL_ERROR: EventLevel.ValueType  # 3
+"""Somebody should act."""
+Global___EventLevel: _TypeAlias = EventLevel  # noqa: Y015
 
 @_typing.final
 class Measurement(_message.Message):
@@ -203,6 +331,8 @@ class Model(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     ENGINE_TRIALS_FIELD_NUMBER: _builtins.int
+    CAPACITY_RPS_FIELD_NUMBER: _builtins.int
+    ITEM_MS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, for example `digits`."""
     version: _builtins.str
@@ -227,6 +357,12 @@ class Model(_message.Message):
     """How far its load is, in words, for example `downloading 120 of 420 MB`; empty otherwise."""
     engine: _builtins.str
     """Engine that runs it, for example `torch` or `openvino:CPU`; empty if its task computes by itself."""
+    capacity_rps: _builtins.float
+    """Calls a second that this replica can answer with it, as measured lately; 0 while not known. It moves in
+    steps, so that a lease does not change with every call.
+    """
+    item_ms: _builtins.float
+    """Milliseconds of its device that one item takes, as measured lately; 0 while not known. In steps too."""
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Methods that it answers, as rpc names, for example `Classify`."""
@@ -267,14 +403,52 @@ class Model(_message.Message):
         progress: _builtins.str = ...,
         engine: _builtins.str = ...,
         engine_trials: _abc.Iterable[Global___EngineTrial] | None = ...,
+        capacity_rps: _builtins.float = ...,
+        item_ms: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_methods", b"default_methods", "description", b"description", "device", b"device", "engine", b"engine", "engine_trials", b"engine_trials", "error", b"error", "licence", b"licence", "limits", b"limits", "memory_bytes", b"memory_bytes", "methods", b"methods", "name", b"name", "progress", b"progress", "quality", b"quality", "service", b"service", "source", b"source", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_rps", b"capacity_rps", "default_methods", b"default_methods", "description", b"description", "device", b"device", "engine", b"engine", "engine_trials", b"engine_trials", "error", b"error", "item_ms", b"item_ms", "licence", b"licence", "limits", b"limits", "memory_bytes", b"memory_bytes", "methods", b"methods", "name", b"name", "progress", b"progress", "quality", b"quality", "service", b"service", "source", b"source", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Ejection(_message.Message):
+    """A replica that is kept from traffic, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    OVERRULED_FIELD_NUMBER: _builtins.int
+    reason: Global___EjectionReason.ValueType
+    """The kind of reason."""
+    detail: _builtins.str
+    """The evidence in one sentence, for example `98 ms an item where its peers need 9`."""
+    overruled: _builtins.bool
+    """Whether it takes traffic all the same, since too many of its peers are ejected too (panic threshold)."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        reason: Global___EjectionReason.ValueType = ...,
+        detail: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        overruled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "overruled", b"overruled", "reason", b"reason", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ejection: _TypeAlias = Ejection  # noqa: Y015
 
 @_typing.final
 class Replica(_message.Message):
@@ -293,6 +467,8 @@ class Replica(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
     HTTP_ADDRESS_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    EJECTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Identifier, unique in the mesh, for example `vision-4f7a`."""
     service: _builtins.str
@@ -309,6 +485,8 @@ class Replica(_message.Message):
     """Version of Meshwork that it runs."""
     http_address: _builtins.str
     """`host:port` of its HTTP server, for the REST form of the Open Inference Protocol; empty without one."""
+    zone: _builtins.str
+    """Zone that it runs in, for example `eu-west-1a`; empty if nobody said."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
         """The models it serves."""
@@ -320,6 +498,10 @@ class Replica(_message.Message):
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the process started."""
+
+    @_builtins.property
+    def ejection(self) -> Global___Ejection:
+        """Why the mesh keeps traffic from it; unset if it does not. Set by routers, never in a lease."""
 
     def __init__(
         self,
@@ -335,10 +517,12 @@ class Replica(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         release: _builtins.str = ...,
         http_address: _builtins.str = ...,
+        zone: _builtins.str = ...,
+        ejection: Global___Ejection | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ejection", b"ejection", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "devices", b"devices", "host", b"host", "http_address", b"http_address", "models", b"models", "name", b"name", "pid", b"pid", "release", b"release", "service", b"service", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "devices", b"devices", "ejection", b"ejection", "host", b"host", "http_address", b"http_address", "models", b"models", "name", b"name", "pid", b"pid", "release", b"release", "service", b"service", "start_time", b"start_time", "state", b"state", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -633,3 +817,320 @@ class WatchResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015
+
+@_typing.final
+class GetMeshRequest(_message.Message):
+    """Request of GetMesh."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMeshRequest: _TypeAlias = GetMeshRequest  # noqa: Y015
+
+@_typing.final
+class StateStatus(_message.Message):
+    """Whether what a router knows comes from Redis now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STALE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    stale: _builtins.bool
+    """Whether Redis can't be read, or forgot: traffic goes on with what was known before."""
+    problem: _builtins.str
+    """What is wrong; empty if it is fresh."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is as it is."""
+
+    def __init__(
+        self,
+        *,
+        stale: _builtins.bool = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem", "since", b"since", "stale", b"stale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StateStatus: _TypeAlias = StateStatus  # noqa: Y015
+
+@_typing.final
+class Router(_message.Message):
+    """A router that runs in the mesh."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_VERSION_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Identifier, unique in the mesh."""
+    address: _builtins.str
+    """`host:port` of discovery and of this service."""
+    gateway: _builtins.str
+    """`host:port` of its gateway; empty without one."""
+    leader: _builtins.bool
+    """Whether it leads: runs the loops of which there must be one."""
+    snapshot_version: _builtins.str
+    """Version of the snapshot that it serves: the same in all routers for the same state."""
+    host: _builtins.str
+    """Host it runs on."""
+    pid: _builtins.int
+    """Process id on that host."""
+    release: _builtins.str
+    """Version of Meshwork that it runs."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When the process started."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        address: _builtins.str = ...,
+        gateway: _builtins.str = ...,
+        leader: _builtins.bool = ...,
+        snapshot_version: _builtins.str = ...,
+        host: _builtins.str = ...,
+        pid: _builtins.int = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        release: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "gateway", b"gateway", "host", b"host", "leader", b"leader", "name", b"name", "pid", b"pid", "release", b"release", "snapshot_version", b"snapshot_version", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Router: _TypeAlias = Router  # noqa: Y015
+
+@_typing.final
+class GetMeshResponse(_message.Message):
+    """Response of GetMesh."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROUTER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ROUTERS_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_GENERATION_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the mesh."""
+    snapshot_generation: _builtins.int
+    """Generation of the snapshot in this router: it grows with each change."""
+    @_builtins.property
+    def router(self) -> Global___Router:
+        """The router that answers."""
+
+    @_builtins.property
+    def state(self) -> Global___StateStatus:
+        """Whether what it knows is fresh."""
+
+    @_builtins.property
+    def routers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Router]:
+        """The routers that are there, by name; only this one while the state is stale."""
+
+    @_builtins.property
+    def snapshot_time(self) -> _timestamp_pb2.Timestamp:
+        """When that snapshot was put in force."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        router: Global___Router | None = ...,
+        state: Global___StateStatus | None = ...,
+        routers: _abc.Iterable[Global___Router] | None = ...,
+        snapshot_generation: _builtins.int = ...,
+        snapshot_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["router", b"router", "snapshot_time", b"snapshot_time", "state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "router", b"router", "routers", b"routers", "snapshot_generation", b"snapshot_generation", "snapshot_time", b"snapshot_time", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMeshResponse: _TypeAlias = GetMeshResponse  # noqa: Y015
+
+@_typing.final
+class Event(_message.Message):
+    """Something that happened in the mesh."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    TRACE_IDS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Identifier; later events have higher ones."""
+    kind: Global___EventKind.ValueType
+    """What kind of thing."""
+    level: Global___EventLevel.ValueType
+    """How much it matters."""
+    service: _builtins.str
+    """Service that it is about; empty if none."""
+    subject: _builtins.str
+    """Replica, router, model or client that it is about; empty if none."""
+    message: _builtins.str
+    """What happened and why, in one sentence."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def trace_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Identifiers of traces that show it; empty if none."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        kind: Global___EventKind.ValueType = ...,
+        level: Global___EventLevel.ValueType = ...,
+        service: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        message: _builtins.str = ...,
+        trace_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "kind", b"kind", "level", b"level", "message", b"message", "service", b"service", "subject", b"subject", "time", b"time", "trace_ids", b"trace_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Event: _TypeAlias = Event  # noqa: Y015
+
+@_typing.final
+class ListEventsRequest(_message.Message):
+    """Request of ListEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Only events of this service. Empty for all."""
+    page_size: _builtins.int
+    """The most events to return, 0 to 1000. Unset or 0 means 100."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before, or empty for the first page."""
+    subject: _builtins.str
+    """Only events about this replica, router, model or client. Empty for all."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        subject: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "service", b"service", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEventsRequest: _TypeAlias = ListEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListEventsResponse(_message.Message):
+    """Response of ListEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last one."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
+        """The events, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___Event] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEventsResponse: _TypeAlias = ListEventsResponse  # noqa: Y015
+
+@_typing.final
+class WatchEventsRequest(_message.Message):
+    """Request of WatchEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Only events of this service. Empty for all."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsRequest: _TypeAlias = WatchEventsRequest  # noqa: Y015
+
+@_typing.final
+class WatchEventsResponse(_message.Message):
+    """Response of WatchEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event(self) -> Global___Event:
+        """The event."""
+
+    def __init__(
+        self,
+        *,
+        event: Global___Event | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsResponse: _TypeAlias = WatchEventsResponse  # noqa: Y015

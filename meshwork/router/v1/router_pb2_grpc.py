@@ -55,6 +55,21 @@ class RouterServiceStub:
                 request_serializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchRequest.SerializeToString,
                 response_deserializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchResponse.FromString,
                 _registered_method=True)
+        self.GetMesh = channel.unary_unary(
+                '/meshwork.router.v1.RouterService/GetMesh',
+                request_serializer=meshwork_dot_router_dot_v1_dot_router__pb2.GetMeshRequest.SerializeToString,
+                response_deserializer=meshwork_dot_router_dot_v1_dot_router__pb2.GetMeshResponse.FromString,
+                _registered_method=True)
+        self.ListEvents = channel.unary_unary(
+                '/meshwork.router.v1.RouterService/ListEvents',
+                request_serializer=meshwork_dot_router_dot_v1_dot_router__pb2.ListEventsRequest.SerializeToString,
+                response_deserializer=meshwork_dot_router_dot_v1_dot_router__pb2.ListEventsResponse.FromString,
+                _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/meshwork.router.v1.RouterService/WatchEvents',
+                request_serializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer:
@@ -89,6 +104,27 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetMesh(self, request, context):
+        """Tells how the mesh's control plane is: this router, the leader, and whether the state is fresh.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEvents(self, request, context):
+        """Lists what happened in the mesh lately, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEvents(self, request, context):
+        """Sends each event as it happens, until the caller leaves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +147,21 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchRequest.FromString,
                     response_serializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchResponse.SerializeToString,
+            ),
+            'GetMesh': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMesh,
+                    request_deserializer=meshwork_dot_router_dot_v1_dot_router__pb2.GetMeshRequest.FromString,
+                    response_serializer=meshwork_dot_router_dot_v1_dot_router__pb2.GetMeshResponse.SerializeToString,
+            ),
+            'ListEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvents,
+                    request_deserializer=meshwork_dot_router_dot_v1_dot_router__pb2.ListEventsRequest.FromString,
+                    response_serializer=meshwork_dot_router_dot_v1_dot_router__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchEventsRequest.FromString,
+                    response_serializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +273,87 @@ class RouterService:
             '/meshwork.router.v1.RouterService/Watch',
             meshwork_dot_router_dot_v1_dot_router__pb2.WatchRequest.SerializeToString,
             meshwork_dot_router_dot_v1_dot_router__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMesh(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.router.v1.RouterService/GetMesh',
+            meshwork_dot_router_dot_v1_dot_router__pb2.GetMeshRequest.SerializeToString,
+            meshwork_dot_router_dot_v1_dot_router__pb2.GetMeshResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.router.v1.RouterService/ListEvents',
+            meshwork_dot_router_dot_v1_dot_router__pb2.ListEventsRequest.SerializeToString,
+            meshwork_dot_router_dot_v1_dot_router__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/meshwork.router.v1.RouterService/WatchEvents',
+            meshwork_dot_router_dot_v1_dot_router__pb2.WatchEventsRequest.SerializeToString,
+            meshwork_dot_router_dot_v1_dot_router__pb2.WatchEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,12 @@ class RouterServiceStub:
     """Lists the models that replicas serve."""
     Watch: _grpc.UnaryStreamMultiCallable[_router_pb2.WatchRequest, _router_pb2.WatchResponse]
     """Sends the replicas there are as ADDED and then each change as it comes, until the caller leaves."""
+    GetMesh: _grpc.UnaryUnaryMultiCallable[_router_pb2.GetMeshRequest, _router_pb2.GetMeshResponse]
+    """Tells how the mesh's control plane is: this router, the leader, and whether the state is fresh."""
+    ListEvents: _grpc.UnaryUnaryMultiCallable[_router_pb2.ListEventsRequest, _router_pb2.ListEventsResponse]
+    """Lists what happened in the mesh lately, the newest first."""
+    WatchEvents: _grpc.UnaryStreamMultiCallable[_router_pb2.WatchEventsRequest, _router_pb2.WatchEventsResponse]
+    """Sends each event as it happens, until the caller leaves."""
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -55,6 +61,12 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """Lists the models that replicas serve."""
     Watch: _aio.UnaryStreamMultiCallable[_router_pb2.WatchRequest, _router_pb2.WatchResponse]  # type: ignore[assignment]
     """Sends the replicas there are as ADDED and then each change as it comes, until the caller leaves."""
+    GetMesh: _aio.UnaryUnaryMultiCallable[_router_pb2.GetMeshRequest, _router_pb2.GetMeshResponse]  # type: ignore[assignment]
+    """Tells how the mesh's control plane is: this router, the leader, and whether the state is fresh."""
+    ListEvents: _aio.UnaryUnaryMultiCallable[_router_pb2.ListEventsRequest, _router_pb2.ListEventsResponse]  # type: ignore[assignment]
+    """Lists what happened in the mesh lately, the newest first."""
+    WatchEvents: _aio.UnaryStreamMultiCallable[_router_pb2.WatchEventsRequest, _router_pb2.WatchEventsResponse]  # type: ignore[assignment]
+    """Sends each event as it happens, until the caller leaves."""
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Discovery: which services, replicas and models there are."""
@@ -90,5 +102,29 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_router_pb2.WatchResponse], _abc.AsyncIterator[_router_pb2.WatchResponse]]:
         """Sends the replicas there are as ADDED and then each change as it comes, until the caller leaves."""
+
+    @_abc_1.abstractmethod
+    def GetMesh(
+        self,
+        request: _router_pb2.GetMeshRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.GetMeshResponse, _abc.Awaitable[_router_pb2.GetMeshResponse]]:
+        """Tells how the mesh's control plane is: this router, the leader, and whether the state is fresh."""
+
+    @_abc_1.abstractmethod
+    def ListEvents(
+        self,
+        request: _router_pb2.ListEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.ListEventsResponse, _abc.Awaitable[_router_pb2.ListEventsResponse]]:
+        """Lists what happened in the mesh lately, the newest first."""
+
+    @_abc_1.abstractmethod
+    def WatchEvents(
+        self,
+        request: _router_pb2.WatchEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_router_pb2.WatchEventsResponse], _abc.AsyncIterator[_router_pb2.WatchEventsResponse]]:
+        """Sends each event as it happens, until the caller leaves."""
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
