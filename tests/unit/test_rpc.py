@@ -10,7 +10,7 @@ from meshwork.calls import media
 from meshwork.errors import Internal, InvalidArgument, Overloaded, from_rpc_error
 from meshwork.front import make_server
 from meshwork.nlp.v1 import nlp_pb2, nlp_pb2_grpc
-from meshwork.router.v1 import router_pb2
+from meshwork.router.v1 import router_pb2, router_pb2_grpc
 from meshwork.rpc import add_servicer
 from meshwork.vision.v1 import vision_pb2
 
@@ -36,7 +36,7 @@ class Nlp(nlp_pb2_grpc.NlpServiceServicer):
     MatchTexts = ExtractEntities = AnswerQuestion = ClassifyText
 
 
-class Router:
+class Router(router_pb2_grpc.RouterServiceServicer):
     """Streams two changes and breaks; lists in pages of one."""
 
     async def ListServices(
