@@ -49,7 +49,9 @@ class ClientState:
             self.node = request.node
         if request.type_url not in ORDER:
             return
-        subscription = self.subscriptions.setdefault(request.type_url, Subscription(request.type_url))
+        subscription = self.subscriptions.setdefault(
+            request.type_url, Subscription(request.type_url, self.node.id)
+        )
         fresh = subscription.take(request)
         log.debug("%s %s%s", self.node.id, "asks: " if fresh else "asks, stale: ", request)
         if fresh and request.error:

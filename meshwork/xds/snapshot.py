@@ -32,16 +32,23 @@ class Resource:
         body: the encoded message, without its Any.
         listed: whether clients that ask for all resources of the type get it; one that is not
             listed goes only to clients that ask for it by name.
+        audience: node id of the one client that gets it when it asks for all; "" for every client.
         version: of the content.
     """
 
     name: str
     body: bytes
     listed: bool = True
+    audience: str = ""
     version: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "version", digest((self.name.encode(), self.body)))
+        parts = (self.name.encode(), self.body, self.audience.encode())
+        object.__setattr__(self, "version", digest(parts))
+
+    def offered(self, node: str) -> bool:
+        """Whether the client `node` gets it without naming it."""
+        return self.listed and self.audience in ("", node)
 
 
 class Snapshot:

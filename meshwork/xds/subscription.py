@@ -23,6 +23,7 @@ class Subscription:
     """One type on one stream.
 
     Attributes:
+        node: id of the client.
         names: what the client asks for; see `wildcard`.
         retained: resources that have left the snapshot and that the client may still use, so that
             nothing it routes to goes away before its routes do.
@@ -31,6 +32,7 @@ class Subscription:
     """
 
     type_url: str
+    node: str = ""
     names: frozenset[str] = frozenset()
     wildcard: bool = False
     reconnected: bool = False
@@ -77,7 +79,7 @@ class Subscription:
         """What the client should have now: its share of `snapshot`, and what is retained for it."""
         available = snapshot.resources(self.type_url)
         if self.wildcard:
-            share = {name: resource for name, resource in available.items() if resource.listed}
+            share = {name: each for name, each in available.items() if each.offered(self.node)}
             share.update((name, available[name]) for name in self.names & available.keys())
         else:
             share = {name: available[name] for name in sorted(self.names & available.keys())}

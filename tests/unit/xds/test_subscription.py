@@ -34,6 +34,16 @@ def test_a_resource_that_is_not_listed_goes_to_who_names_it() -> None:
     assert response.bodies == (b"h",)
 
 
+def test_a_resource_with_an_audience_goes_only_to_the_client_of_that_node_id() -> None:
+    one, other = (Resource(f"gateway/{port}", b"", audience=f"node {port}") for port in (1, 2))
+    offered = Snapshot({LISTENER: [one, other, Resource("all", b"")]})
+    for node, names in (("node 1", {"gateway/1", "all"}), ("node 3", {"all"})):
+        listeners = Subscription(LISTENER, node)
+        listeners.take(ask(kind=LISTENER))
+        assert set(listeners.wanted(offered)) == names
+    assert Resource("a", b"").version != Resource("a", b"", audience="b").version
+
+
 def test_nothing_is_sent_while_a_reply_is_owed_nor_what_the_client_has() -> None:
     clusters = Subscription(CLUSTER)
     clusters.take(ask())
