@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 from meshwork.errors import ConfigError
 from meshwork.model_config import DeviceName, ModelConfig
+from meshwork.policy import Policy, PolicyOrName, ZoneName
 
 DEFAULT_FILE = Path(__file__).with_name("mesh.yaml")
 
@@ -22,7 +23,6 @@ HostPort = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za
 _LARGEST_PORT = 65535
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 ServiceName = Literal["vision", "nlp", "speech", "translation", "recommendation"]
-Policy = Literal["weighted_round_robin", "least_request", "round_robin"]
 
 
 def _with_port(address: str) -> str:
@@ -40,7 +40,8 @@ class ServiceConfig:
     device: Annotated[DeviceName, Field(min_length=1)] = "cpu"  # for models that name none
     memory_bytes: Annotated[int, Field(ge=0)] = 0  # that models may fill of each device; 0: most of it
     threads: Annotated[int, Field(ge=0, le=1024)] = 0  # CPU threads of a forward pass; 0: half the cores
-    policy: Policy = "weighted_round_robin"  # how calls are spread over replicas
+    zone: ZoneName = ""  # where its replicas run, for example eu-west-1a; "" if that is no matter
+    policy: PolicyOrName = field(default_factory=Policy)  # how calls are spread over replicas and survive
     models: tuple[ModelConfig, ...] = ()  # empty for the service's starter models
 
 

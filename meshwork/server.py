@@ -265,6 +265,7 @@ def _replica(
         state=router_pb2.REPLICA_STATE_STARTING,
         devices=_devices(config),
         host=host_name(),
+        zone=config.zone,
         pid=os.getpid(),
         release=meshwork.__version__,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ class ReplicaConfig:
     listen: str = "127.0.0.1:0"  # MESHWORK_LISTEN: host:port to serve on; port 0 takes a free one
     http_listen: str = ""  # MESHWORK_HTTP_LISTEN: host:port of REST; "" for a free one beside it; or "off"
     advertise: str = ""  # MESHWORK_ADVERTISE: host at which others reach it; "" for the one it listens on
+    zone: str = ""  # MESHWORK_ZONE: where it runs, for example eu-west-1a; "" if nobody says
     device: str = "cpu"  # MESHWORK_DEVICE: for models that name none, for example cuda:0
     models: tuple[ModelConfig, ...] = field(default=())  # MESHWORK_MODELS: JSON list; empty for the starters
     threads: int = 0  # MESHWORK_THREADS: CPU threads of one forward pass; 0 for half of the cores
@@ -55,6 +57,8 @@ class ReplicaConfig:
             parse_devices(self.device)
         except ValueError as error:
             raise ConfigError(f"MESHWORK_DEVICE: {error}") from error
+        if not re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})?", self.zone):
+            raise ConfigError(f"MESHWORK_ZONE: should be a name such as eu-west-1a, not {self.zone!r}")
         if self.front not in get_args(Front):
             raise ConfigError(f"MESHWORK_FRONT: should be core or aio, not {self.front!r}")
         if not 0.5 <= self.lease_ttl_s <= 3600:  # NaN fails too

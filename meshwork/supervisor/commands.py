@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 from meshwork.config import MeshConfig, ServiceConfig
 from meshwork.errors import FailedPrecondition
 from meshwork.model_config import list_to_json
+from meshwork.policy import Policy
+from meshwork.policy import to_json as policies_to_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +47,7 @@ def valkey(port: int, password: str, data_dir: Path) -> Command:
 
 def router(config: MeshConfig, redis_url: str, listen: str, run_dir: Path) -> Command:
     """The router, which runs the gateway."""
-    policies = {name: service.policy for name, service in config.services.items()}
+    policies: dict[str, Policy] = {name: service.policy for name, service in config.services.items()}
     return Command(
         argv=python_module("services.router"),
         environment={
@@ -56,7 +57,7 @@ def router(config: MeshConfig, redis_url: str, listen: str, run_dir: Path) -> Co
             "MESHWORK_GATEWAY_LISTEN": config.gateway.listen,
             "MESHWORK_RUN_DIR": str(run_dir),
             "MESHWORK_MAX_MESSAGE_BYTES": str(config.gateway.max_message_bytes),
-            "MESHWORK_POLICIES": json.dumps(policies),
+            "MESHWORK_POLICIES": policies_to_json(policies),
         },
     )
 
@@ -74,5 +75,6 @@ def replica(config: MeshConfig, service: str, settings: ServiceConfig, name: str
             "MESHWORK_MAX_MESSAGE_BYTES": str(config.gateway.max_message_bytes),
             "MESHWORK_MODELS": list_to_json(settings.models),
             "MESHWORK_MEMORY_BYTES": str(settings.memory_bytes),
+            "MESHWORK_ZONE": settings.zone,
         },
     )

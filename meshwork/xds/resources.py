@@ -6,26 +6,35 @@ are encoded once. What only Envoy reads (health checks, HTTP/2 options) gRPC cli
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import zip_longest
 from typing import Any, Literal
 
+from meshwork.xds.balancing import Balancing, load_balancing_policy
 from meshwork.xds.messages import Values, encode, packed
 from meshwork.xds.snapshot import Resource
 from meshwork.xds.wire import nested
 
-CONNECT_TIMEOUT = "2s"
+CONNECT_TIMEOUT = "1s"
+# A host that hangs answers no ping: its connections end 2 s after its last word, and with them its
+# calls, which are made again elsewhere. A computing host still answers, from a thread of its own.
+PING_INTERVAL = "0.5s"
+PING_TIMEOUT = "1.5s"
 HEALTH_INTERVAL = "1s"
 # A replica that computes may answer late; two misses in a row say that it hangs.
-HEALTH_TIMEOUT = "2s"
-# Admission is the replica's: what it can't take it refuses. These only must not stand in the way of
-# the retries that follow when a host with many calls in flight dies.
+HEALTH_TIMEOUT = "1s"
+# Admission is the replica's: what it can't take it refuses.
 NO_LIMIT = 1_000_000
+# Retries of a cluster that wait or run at once are at most this part of its calls, so that an outage
+# costs at most 1 / (1 - part) times the calls; but always as many as are lost at once where a host
+# dies, or hangs until all callers wait for it.
+RETRY_BUDGET_PERCENT = 50.0
+RETRIES_AT_ONCE = 500
+# A try that is overtaken counts as a failure of its host, as an unanswered connection does.
+HEDGED_FAILURES = 5
 
 # Field numbers: ClusterLoadAssignment.endpoints, LocalityLbEndpoints.lb_endpoints.
 _ENDPOINTS, _LB_ENDPOINTS = 2, 2
-
-Balancing = Literal["weighted_round_robin", "least_request", "round_robin"]
 
 # How hosts are checked, and the options of the connections to them.
 Protocol = Literal["grpc", "http"]
@@ -34,7 +43,17 @@ _PROTOCOLS: dict[Protocol, tuple[Values, Values]] = {
         {"grpc_health_check": {}},
         # A gRPC server that reads a stream of small messages gives its window back many times for each
         # frame that it was sent; Envoy would take that for an attack and break the connection of all.
-        {"http2_protocol_options": {"max_inbound_window_update_frames_per_data_frame_sent": NO_LIMIT}},
+        {
+            "http2_protocol_options": {
+                "max_inbound_window_update_frames_per_data_frame_sent": NO_LIMIT,
+                "connection_keepalive": {
+                    "interval": PING_INTERVAL,
+                    "timeout": PING_TIMEOUT,
+                    # Before the first call on a connection that was still, for the host may have gone.
+                    "connection_idle_interval": PING_INTERVAL,
+                },
+            }
+        },
     ),
     "http": ({"tcp_health_check": {}}, {"http_protocol_options": {}}),
 }
@@ -42,16 +61,37 @@ _PROTOCOLS: dict[Protocol, tuple[Values, Values]] = {
 # Says that a resource comes over the same stream as the one that names it.
 FROM_ADS: Values = {"ads": {}, "resource_api_version": "V3"}
 
-_POLICIES = "envoy.extensions.load_balancing_policies"
-_BALANCING: dict[str, tuple[str, Values]] = {
-    # Weights come from the load that hosts report with their answers (gRFC A58).
-    "weighted_round_robin": (
-        f"{_POLICIES}.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
-        {"blackout_period": "1s", "weight_update_period": "1s", "weight_expiration_period": "60s"},
-    ),
-    "least_request": (f"{_POLICIES}.least_request.v3.LeastRequest", {"choice_count": 2}),
-    "round_robin": (f"{_POLICIES}.round_robin.v3.RoundRobin", {}),
-}
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterOptions:
+    """What one cluster has otherwise than another.
+
+    Attributes:
+        balancing: how calls are spread over its hosts.
+        panic_percent: with fewer of its hosts in health, calls go to all of them (Envoy only).
+        hedged: whether its routes ask a second host when the first is late.
+    """
+
+    balancing: Balancing = field(default_factory=Balancing)
+    panic_percent: float = 10.0
+    hedged: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Host:
+    """An endpoint of a cluster.
+
+    Attributes:
+        address: `host:port`.
+        weight: its share of the calls beside the others', at least 1.
+        zone: where it is; hosts of one zone are a locality.
+        checked: the address that says whether it lives, where that is another.
+    """
+
+    address: str
+    weight: int = 1
+    zone: str = ""
+    checked: str = ""
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -72,20 +112,8 @@ def socket_address(address: str) -> Values:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def _balancing(balancing: Balancing) -> Values:
-    """The policy asked for, and round robin behind it for clients that do not know that one."""
-    policies = []
-    for name in dict.fromkeys((balancing, "round_robin")):
-        message, values = _BALANCING[name]
-        # Both kinds of client go by the type of the configuration; the name is for people.
-        policies.append({"typed_extension_config": {"name": name, "typed_config": packed(message, values)}})
-    return {"policies": policies}
-
-
 @lru_cache(maxsize=4096)
-def cluster(
-    name: str, balancing: Balancing = "weighted_round_robin", protocol: Protocol = "grpc"
-) -> Resource:
+def cluster(name: str, options: ClusterOptions = ClusterOptions(), protocol: Protocol = "grpc") -> Resource:
     """The cluster `name` of servers of one protocol, whose hosts the endpoints of that name list.
 
     A host that can't be reached is ejected after one failure and taken back as soon as a health
@@ -93,13 +121,14 @@ def cluster(
     must not take hosts from the others. HTTP servers are checked by a connection to the gRPC port
     beside theirs, so that nothing but a caller ever wakes them.
     """
-    check, options = _PROTOCOLS[protocol]
+    check, http_options = _PROTOCOLS[protocol]
     values: dict[str, Any] = {
         "name": name,
         "type": "EDS",
         "eds_cluster_config": {"eds_config": FROM_ADS},
         "connect_timeout": CONNECT_TIMEOUT,
-        "load_balancing_policy": _balancing(balancing),
+        "load_balancing_policy": load_balancing_policy(options.balancing),
+        "common_lb_config": {"healthy_panic_threshold": {"value": options.panic_percent}},
         "health_checks": [
             {
                 "timeout": HEALTH_TIMEOUT,
@@ -116,7 +145,7 @@ def cluster(
             "max_ejection_time": "10s",
             "max_ejection_percent": 100,
             "split_external_local_origin_errors": True,
-            "consecutive_local_origin_failure": 1,
+            "consecutive_local_origin_failure": HEDGED_FAILURES if options.hedged else 1,
             "enforcing_consecutive_local_origin_failure": 100,
             "enforcing_local_origin_success_rate": 0,
             "enforcing_consecutive_5xx": 0,
@@ -129,14 +158,17 @@ def cluster(
                     "max_connections": NO_LIMIT,
                     "max_pending_requests": NO_LIMIT,
                     "max_requests": NO_LIMIT,
-                    "max_retries": NO_LIMIT,
+                    "retry_budget": {
+                        "budget_percent": {"value": RETRY_BUDGET_PERCENT},
+                        "min_retry_concurrency": RETRIES_AT_ONCE,
+                    },
                 }
             ]
         },
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed(
                 "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                {"explicit_http_config": options},
+                {"explicit_http_config": http_options},
             )
         },
         # A host that left the endpoints gets nothing new, however healthy; its calls may finish.
@@ -146,29 +178,30 @@ def cluster(
 
 
 @lru_cache(maxsize=65536)
-def _host(address: str, checked: str) -> bytes:
-    endpoint: Values = {"address": socket_address(address)}
-    if checked:
-        endpoint["health_check_config"] = {"address": socket_address(checked)}
-    return encode("envoy.config.endpoint.v3.LbEndpoint", {"endpoint": endpoint, "load_balancing_weight": 1})
+def _host(host: Host) -> bytes:
+    endpoint: Values = {"address": socket_address(host.address)}
+    if host.checked:
+        endpoint["health_check_config"] = {"address": socket_address(host.checked)}
+    values = {"endpoint": endpoint, "load_balancing_weight": host.weight}
+    return encode("envoy.config.endpoint.v3.LbEndpoint", values)
 
 
 @lru_cache(maxsize=4096)
-def endpoints(name: str, addresses: tuple[str, ...], checked: tuple[str, ...] = ()) -> Resource:
-    """The hosts (`host:port`) of the cluster `name`.
-
-    Args:
-        checked: for each host the address that says whether it lives, where that is another.
+def endpoints(name: str, hosts: tuple[Host, ...]) -> Resource:
+    """The hosts of the cluster `name`, by zone.
 
     Each host is encoded once in its life and the message put together from those: of a thousand
     hosts, one that comes or goes costs one.
     """
     message = encode("envoy.config.endpoint.v3.ClusterLoadAssignment", {"cluster_name": name})
-    if addresses:
+    for zone in sorted({host.zone for host in hosts}):
+        there = [host for host in hosts if host.zone == zone]
         # gRPC clients skip a locality that has no weight, and refuse one that has no name.
-        values = {"locality": {}, "load_balancing_weight": 1}
+        values = {
+            "locality": {"zone": zone} if zone else {},
+            "load_balancing_weight": sum(host.weight for host in there),
+        }
         locality = encode("envoy.config.endpoint.v3.LocalityLbEndpoints", values)
-        pairs = zip_longest(addresses, checked, fillvalue="")
-        hosts = b"".join(nested(_LB_ENDPOINTS, _host(address, other)) for address, other in pairs)
-        message += nested(_ENDPOINTS, locality + hosts)
+        locality += b"".join(nested(_LB_ENDPOINTS, _host(host)) for host in there)
+        message += nested(_ENDPOINTS, locality)
     return Resource(name, message)

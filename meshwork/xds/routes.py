@@ -17,6 +17,8 @@ from meshwork.xds.snapshot import Resource
 from meshwork.xds.wire import nested
 
 RETRIES = 3
+# Says, with `1`, that the service remembers the request by its id, so that it may be sent again.
+IDEMPOTENCY_HEADER = "meshwork-idempotency"
 
 # Field numbers: RouteConfiguration.virtual_hosts, VirtualHost.routes.
 _VIRTUAL_HOSTS, _ROUTES = 2, 3
@@ -27,6 +29,7 @@ class Retry(enum.Enum):
 
     SAFE = "unavailable,connect-failure,reset,refused-stream"  # it changes nothing
     UNSENT = "connect-failure,refused-stream"  # it was certainly not begun
+    LOST = "connect-failure,reset,refused-stream"  # it changes nothing, and there was no answer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +42,12 @@ class RouteSpec:
         below: whether paths below it match too.
         header: name of a request header that must have `value`; "" to ask for none.
         value: what the header must be; None if it must be absent.
+        once_only: whether only requests match that are remembered by their id.
         grpc_only: whether only gRPC requests match.
         cluster: where to send it; "" to answer `status` and `body` at once (Envoy only).
+        retries: the most times that it is made again.
+        hedge_after_s: after how long another host is asked too; 0 for never.
+        hash_header: the header whose value chooses the host, where the cluster's policy hashes.
         content_type: of `body`.
     """
 
@@ -49,9 +56,13 @@ class RouteSpec:
     below: bool = False
     header: str = ""
     value: str | None = None
+    once_only: bool = False
     grpc_only: bool = False
     cluster: str = ""
     retry: Retry = Retry.SAFE
+    retries: int = RETRIES
+    hedge_after_s: float = 0.0
+    hash_header: str = ""
     status: int = 200
     body: str = ""
     content_type: str = "text/plain"
@@ -60,39 +71,57 @@ class RouteSpec:
 def _match(spec: RouteSpec) -> Values:
     kind = "path_separated_prefix" if spec.below else "prefix" if spec.path.endswith("/") else "path"
     values: Values = {kind: spec.path}
+    headers: list[Values] = []
     if spec.header and spec.value is None:
-        values["headers"] = [{"name": spec.header, "present_match": True, "invert_match": True}]
+        headers.append({"name": spec.header, "present_match": True, "invert_match": True})
     elif spec.header:
-        values["headers"] = [{"name": spec.header, "string_match": {"exact": spec.value}}]
+        headers.append({"name": spec.header, "string_match": {"exact": spec.value}})
+    if spec.once_only:
+        headers.append({"name": IDEMPOTENCY_HEADER, "string_match": {"exact": "1"}})
+    if headers:
+        values["headers"] = headers
     if spec.grpc_only:
         values["grpc"] = {}
     return values
 
 
-def _retries(retry: Retry) -> Values:
+def _retries(spec: RouteSpec) -> Values:
     elsewhere = packed("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")
-    return {
-        "retry_on": retry.value,
-        "num_retries": RETRIES,
+    values: Values = {
+        "retry_on": spec.retry.value,
+        "num_retries": spec.retries,
         "retry_host_predicate": [
             {"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": elsewhere}
         ],
         "host_selection_retry_max_attempts": 5,
         "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.2s"},
     }
+    if spec.hedge_after_s:
+        values["per_try_timeout"] = f"{spec.hedge_after_s:g}s"
+    return values
+
+
+def _action(spec: RouteSpec) -> Values:
+    values: Values = {
+        "cluster": spec.cluster,
+        "timeout": "0s",
+        "idle_timeout": "0s",
+        "max_stream_duration": {"max_stream_duration": "0s", "grpc_timeout_header_max": "0s"},
+    }
+    if spec.retries:
+        values["retry_policy"] = _retries(spec)
+    if spec.hedge_after_s:
+        values["hedge_policy"] = {"hedge_on_per_try_timeout": True}
+    if spec.hash_header:
+        values["hash_policy"] = [{"header": {"header_name": spec.hash_header}}]
+    return values
 
 
 @lru_cache(maxsize=16384)
 def _route(spec: RouteSpec) -> bytes:
     values: Values = {"name": spec.name, "match": _match(spec)}
     if spec.cluster:
-        values["route"] = {
-            "cluster": spec.cluster,
-            "timeout": "0s",
-            "idle_timeout": "0s",
-            "max_stream_duration": {"max_stream_duration": "0s", "grpc_timeout_header_max": "0s"},
-            "retry_policy": _retries(spec.retry),
-        }
+        values["route"] = _action(spec)
     else:
         values["direct_response"] = {"status": spec.status, "body": {"inline_string": spec.body}}
         header = {"key": "content-type", "value": spec.content_type}

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, get_args
+from typing import Self
+
+from pydantic import ValidationError
 
 from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 from meshwork.errors import ConfigError
-from meshwork.xds.resources import Balancing, split_address
+from meshwork.policy import Policy, from_json
+from meshwork.xds.resources import split_address
+from services.router import contract
+from services.router.policy import hash_fields
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +32,7 @@ class RouterConfig:
     gateway_threads: int = 2  # MESHWORK_GATEWAY_THREADS: worker threads of the gateway
     cors_origins: str = ""  # MESHWORK_CORS_ORIGINS: regular expression of origins; empty for this machine's
     run_dir: str = "."  # MESHWORK_RUN_DIR: for the gateway's files
-    policies: Mapping[str, Balancing] = field(default_factory=dict)  # MESHWORK_POLICIES: JSON, by service
+    policies: Mapping[str, Policy] = field(default_factory=dict)  # MESHWORK_POLICIES: JSON, by service
     max_message_bytes: int = MAX_MESSAGE_BYTES  # MESHWORK_MAX_MESSAGE_BYTES: largest request message
 
     def __post_init__(self) -> None:
@@ -50,6 +54,14 @@ class RouterConfig:
             )
         if self.gateway_threads < 1:
             raise ConfigError(f"MESHWORK_GATEWAY_THREADS: should be at least 1, not {self.gateway_threads}")
+        for service, by_field in hash_fields(self.policies).items():
+            known = contract.services().get(service)
+            for name in by_field:
+                if known is None or not any(name in method.fields for method in known.methods.values()):
+                    raise ConfigError(
+                        f"MESHWORK_POLICIES: {service}.hash_by.field: no request of {service} has a "
+                        f"field {name!r}"
+                    )
         try:
             re.compile(self.cors_origins)
         except re.error as error:
@@ -112,12 +124,12 @@ def _numeric(variable: str, address: str) -> str:
     return f"[{numbers[0]}]:{port}" if family == socket.AF_INET6 else f"{numbers[0]}:{port}"
 
 
-def _policies(text: str) -> dict[str, Balancing]:
-    known = get_args(Balancing)
+def _policies(text: str) -> dict[str, Policy]:
     try:
-        policies = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"MESHWORK_POLICIES: is not JSON: {error}") from None
-    if not isinstance(policies, dict) or not all(policy in known for policy in policies.values()):
-        raise ConfigError(f"MESHWORK_POLICIES: should give one of {', '.join(known)} by service, not {text}")
-    return policies
+        return from_json(text)
+    except ValidationError as error:
+        problems = (
+            f"{'.'.join(str(part) for part in entry['loc'])}: {entry['msg'].removeprefix('Value error, ')}"
+            for entry in error.errors()
+        )
+        raise ConfigError(f"MESHWORK_POLICIES: {'; '.join(problems)}") from None

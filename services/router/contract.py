@@ -11,6 +11,7 @@ from google.protobuf import any_pb2, descriptor_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 MODEL_FIELD = "model"
+_ID_FIELD = "request_id"
 _PACKAGE = "meshwork."
 _PRIVATE = ("meshwork.admin.",)  # served by routers at their own address, not for all who reach the gateway
 
@@ -24,12 +25,18 @@ class Method:
         path: for example `/meshwork.vision.v1.VisionService/Classify`.
         takes_model: whether its request names a model.
         changes_nothing: whether it may be called twice without harm.
+        remembers: whether its requests have an id by which the service knows one that came before.
+        streams: whether either side sends more than one message.
+        fields: names of its request's fields.
     """
 
     name: str
     path: str
     takes_model: bool
     changes_nothing: bool
+    remembers: bool
+    streams: bool
+    fields: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +82,7 @@ def services() -> Mapping[str, Service]:
     """The services of the contract, by name."""
     files = descriptor_pb2.FileDescriptorSet.FromString(descriptor_set()).file
     fields = {
-        f".{file.package}.{message.name}": {field.name for field in message.field}
+        f".{file.package}.{message.name}": frozenset(field.name for field in message.field)
         for file in files
         for message in file.message_type
     }
@@ -91,6 +98,9 @@ def services() -> Mapping[str, Service]:
                     name=method.name,
                     path=f"/{full_name}/{method.name}",
                     takes_model=MODEL_FIELD in fields.get(method.input_type, ()),
+                    remembers=_ID_FIELD in fields.get(method.input_type, ()),
+                    streams=method.client_streaming or method.server_streaming,
+                    fields=fields.get(method.input_type, frozenset()),
                     changes_nothing=method.options.idempotency_level
                     == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS,
                 )

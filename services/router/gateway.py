@@ -2,15 +2,15 @@
 
 Filters in order: CORS; Lua, which ends early what is too large or would break a connection;
 gRPC-Web to gRPC; REST to gRPC by `google.api.http`; extraction of the request's `model` field into
-metadata; Lua, which puts it into the routing header (whatever the caller had put there is dropped);
-the router.
+metadata; Lua, which puts it into the routing header (whatever the caller had put there is dropped),
+and beside it the fields that `ring_hash` goes by; the router.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from meshwork.names import MODEL_HEADER
 from meshwork.serving.oip.repository import FULL_NAME, REST_SERVICE
@@ -18,7 +18,7 @@ from meshwork.xds.messages import Values, encode, packed
 from meshwork.xds.resources import FROM_ADS, socket_address
 from meshwork.xds.routes import connection_manager, router_filter
 from meshwork.xds.snapshot import Resource
-from services.router.contract import MODEL_FIELD, Service
+from services.router.contract import MODEL_FIELD, Method, Service
 from services.router.inference_routes import MODEL_FIELDS
 from services.router.planner import GATEWAY
 from services.router.replies import local_replies
@@ -35,11 +35,13 @@ class GatewaySettings:
         max_message_bytes: the largest request message; a larger one is RESOURCE_EXHAUSTED.
         cors_origins: regular expression of the origins whose web pages may call; the default lets
             pages that this machine serves.
+        hash_fields: by service, the fields of requests that choose a replica, with their headers.
     """
 
     listen: str
     max_message_bytes: int = 64 * 1024 * 1024
     cors_origins: str = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+    hash_fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 # A `grpc-timeout` that gRPC cannot read would break more than its own call: gRPC keeps the failure in
@@ -66,10 +68,11 @@ function envoy_on_request(handle)
 end
 """
 
-# %s: header. A model's version may stand in a field of its own. The value becomes a header, so what may
-# not stand in one is percent-encoded, as meshwork.names.header_value does.
+# %s: the model's header; a table of headers by the other fields that go into one. A model's version may
+# stand in a field of its own. The value becomes a header, so what may not stand in one is
+# percent-encoded, as meshwork.names.header_value does.
 _MODEL_LUA = """
-local HEADER = "%s"
+local HEADER, FIELDS = "%s", {%s}
 local function encode(c) return string.format("%%%%%%02X", string.byte(c)) end
 function envoy_on_request(handle)
   local headers = handle:headers()
@@ -79,7 +82,15 @@ function envoy_on_request(handle)
   local function field(name)
     local value = found and found[name]
     if type(value) == "table" then value = value[1] end
+    if type(value) == "number" then value = tostring(value) end
     return type(value) == "string" and value or ""
+  end
+  for name, header in pairs(FIELDS) do
+    local value = field(name)
+    headers:remove(header)
+    if value ~= "" then
+      headers:add(header, string.sub(string.gsub(value, "[^%%w%%-%%._~@/+]", encode), 1, 256))
+    end
   end
   local value, version = field("model") .. field("model_name") .. field("name"), ""
   if value ~= "" then version = field("model_version") .. field("version") end
@@ -120,9 +131,14 @@ def _transcoder(settings: GatewaySettings, services: Iterable[Service], descript
     return _filter("grpc_json_transcoder", "GrpcJsonTranscoder", values)
 
 
-def _extraction(services: Iterable[Service], descriptors: str) -> Values:
+def _extraction(settings: GatewaySettings, services: Iterable[Service], descriptors: str) -> Values:
+    def wanted(service: Service, method: Method) -> list[str]:
+        return [MODEL_FIELD, *sorted(method.fields & settings.hash_fields.get(service.name, {}).keys())]
+
     methods: dict[str, Values] = {
-        f"{service.full_name}.{method.name}": {"request_field_extractions": {MODEL_FIELD: {}}}
+        f"{service.full_name}.{method.name}": {
+            "request_field_extractions": {name: {} for name in wanted(service, method)}
+        }
         for service in services
         for method in service.methods.values()
         if method.takes_model
@@ -149,6 +165,10 @@ def gateway_listener(settings: GatewaySettings, services: Iterable[Service], des
     """The listener: `services` with their REST mappings, as `descriptors` says."""
     services = tuple(services)
     text = base64.b64encode(descriptors).decode()
+    headers = {
+        name: header for by_field in settings.hash_fields.values() for name, header in by_field.items()
+    }
+    fields = ", ".join(f'["{name}"] = "{header}"' for name, header in sorted(headers.items()))
     # The five bytes in front of a gRPC message count too.
     whole = min(settings.max_message_bytes + 5, 2**31 - 1)
     manager = connection_manager(
@@ -160,8 +180,8 @@ def gateway_listener(settings: GatewaySettings, services: Iterable[Service], des
                 _lua(_DOOR_LUA % settings.max_message_bytes),
                 _filter("grpc_web", "GrpcWeb"),
                 _transcoder(settings, services, text),
-                _extraction(services, text),
-                _lua(_MODEL_LUA % MODEL_HEADER),
+                _extraction(settings, services, text),
+                _lua(_MODEL_LUA % (MODEL_HEADER, fields)),
                 router_filter(),
             ],
             "http2_protocol_options": {

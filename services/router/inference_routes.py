@@ -13,12 +13,14 @@ REST goes to the replicas' HTTP listeners, which are clusters of their own.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
+from dataclasses import replace
 
-from meshwork.names import MODEL_HEADER, header_value
+from meshwork.policy import Policy
 from meshwork.router.v1 import router_pb2
 from meshwork.serving.oip.repository import FULL_NAME, REST_SERVICE
 from meshwork.xds.routes import Retry, RouteSpec
 from services.router.model_versions import ModelVersion, live_versions
+from services.router.policy import model_route
 
 # Which fields of a request name the model and its version, by method.
 MODEL_FIELDS = {
@@ -47,35 +49,29 @@ def http_cluster(each: ModelVersion) -> str:
     return f"http/{each.cluster}"
 
 
-def http_hosts(table: Table) -> dict[ModelVersion, tuple[tuple[str, ...], tuple[str, ...]]]:
-    """The HTTP addresses of the replicas that serve REST, and their gRPC addresses, by model version."""
-    hosts = {each: [replica for replica in at if replica.http_address] for each, at in table.items()}
-    return {
-        each: (tuple(replica.http_address for replica in at), tuple(replica.address for replica in at))
-        for each, at in hosts.items()
-        if at
-    }
+def http_replicas(table: Table) -> dict[ModelVersion, list[router_pb2.Replica]]:
+    """The replicas that serve REST, by model version."""
+    found = {each: [replica for replica in at if replica.http_address] for each, at in table.items()}
+    return {each: at for each, at in found.items() if at}
 
 
-def grpc_routes(table: Table, router: str) -> Iterator[RouteSpec]:
+def grpc_routes(table: Table, router: str, policies: Mapping[ModelVersion, Policy]) -> Iterator[RouteSpec]:
     """Routes of the gRPC form; what no replica is for goes to the cluster `router`."""
     for method in ("RepositoryModelLoad", "RepositoryModelUnload"):
         yield RouteSpec(name=router, path=f"/{FULL_NAME}/{method}", cluster=router, retry=Retry.UNSENT)
-    for path, retry in ((f"/{FULL_NAME}/ModelStreamInfer", Retry.UNSENT), (f"/{FULL_NAME}/", Retry.SAFE)):
-        for name, each in sorted(named(table).items()):
-            yield RouteSpec(
-                name=each.service,
-                path=path,
-                header=MODEL_HEADER,
-                value=header_value(name),
-                cluster=each.cluster,
-                retry=retry,
-            )
+    by_name = sorted(named(table).items())
+    for name, each in by_name:
+        stream = model_route(each, f"/{FULL_NAME}/ModelStreamInfer", name, policies[each])
+        yield replace(stream, retry=Retry.UNSENT, hedge_after_s=0.0)
+    for name, each in by_name:
+        yield model_route(each, f"/{FULL_NAME}/", name, policies[each])
     for service in (FULL_NAME, REST_SERVICE):
-        yield RouteSpec(name=router, path=f"/{service}/", cluster=router)
+        yield RouteSpec(name=router, path=f"/{service}/", cluster=router, retry=Retry.LOST)
 
 
-def rest_routes(table: Table, by_http: Container[ModelVersion]) -> Iterator[RouteSpec]:
+def rest_routes(
+    table: Table, by_http: Container[ModelVersion], policies: Mapping[ModelVersion, Policy]
+) -> Iterator[RouteSpec]:
     """Routes of the REST form to the models in `by_http`.
 
     The index and the server's metadata need none: they are transcoded to gRPC before.
@@ -83,7 +79,8 @@ def rest_routes(table: Table, by_http: Container[ModelVersion]) -> Iterator[Rout
     by_name = {name: each for name, each in named(table).items() if each in by_http}
     # A path that says more comes first: `vision/digits` before a model `vision`, versions before none.
     for name, each in sorted(by_name.items(), key=lambda entry: (-len(_path(entry[0])), entry[0])):
-        yield RouteSpec(name=each.service, path=_path(name), below=True, cluster=http_cluster(each))
+        whole = model_route(each, _path(name), None, policies[each])
+        yield replace(whole, header="", below=True, cluster=http_cluster(each))
     yield RouteSpec(name="health", path="/v2/health/live", body='{"live":true}', content_type=_JSON)
     ready = RouteSpec(name="health", path="/v2/health/ready", body='{"ready":true}', content_type=_JSON)
     unready = RouteSpec(name="health", path="/v2/health/ready", status=503, body="no model is ready")

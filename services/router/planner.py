@@ -15,17 +15,18 @@ Leases and settings that are the same give a snapshot of the same version, in ev
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from meshwork.names import MODEL_HEADER, header_value
+from meshwork.policy import Policy
 from meshwork.router.v1 import router_pb2
 from meshwork.xds.messages import Values
-from meshwork.xds.resources import Balancing, cluster, endpoints, split_address
+from meshwork.xds.resources import Host, cluster, endpoints, split_address
 from meshwork.xds.routes import Retry, RouteSpec, api_listener, routes
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Snapshot
 from services.router import inference_routes
-from services.router.contract import Service
+from services.router.contract import Method, Service
 from services.router.model_versions import ModelVersion, default_models, live_versions, serving
+from services.router.policy import hosts, model_route, options, policy_of
 
 ROUTER = "router"
 GATEWAY = "gateway"
@@ -50,20 +51,20 @@ class PlanSettings:
     Attributes:
         services: the contract.
         routers: `host:port` of the routers that answer what no replica can.
-        policies: how calls are spread over the replicas of a service, where it is not by their load.
+        policies: by service, how its calls are balanced and how they survive, where that was said.
         gateway: the gateway's listener, or None if there is no gateway.
         gateway_filters: configuration of the gateway's HTTP filters, by name, for all routes.
     """
 
     services: Mapping[str, Service]
     routers: tuple[str, ...]
-    policies: Mapping[str, Balancing] = field(default_factory=dict)
+    policies: Mapping[str, Policy] = field(default_factory=dict)
     gateway: Resource | None = None
     gateway_filters: Mapping[str, Values] | None = None
 
-    def balancing(self, service: str) -> Balancing:
-        """How calls are spread over the replicas of a service."""
-        return self.policies.get(service, "weighted_round_robin")
+    def policy(self, each: ModelVersion) -> Policy:
+        """The policy of a model version."""
+        return policy_of(self.policies, each)
 
 
 def plan(
@@ -71,11 +72,10 @@ def plan(
 ) -> Snapshot:
     """The snapshot for these leases."""
     table = serving(_reachable(replicas))
-    clusters = {each.cluster: tuple(replica.address for replica in at) for each, at in table.items()}
-    clusters[ROUTER] = settings.routers
-    by_http = inference_routes.http_hosts(table)
+    policies = {each: settings.policy(each) for each in table}
+    by_http = inference_routes.http_replicas(table)
     by_service = {
-        service.name: list(_service_routes(service, table))
+        service.name: list(_service_routes(service, table, policies))
         for service in settings.services.values()
         if service.domain
     }
@@ -86,21 +86,26 @@ def plan(
     if settings.gateway is not None:
         listeners.append(settings.gateway)
         everything = [spec for specs in by_service.values() for spec in specs] + at_router
-        everything += inference_routes.grpc_routes(table, ROUTER)
-        everything += inference_routes.rest_routes(table, by_http)
+        everything += inference_routes.grpc_routes(table, ROUTER, policies)
+        everything += inference_routes.rest_routes(table, by_http, policies)
         tables.append(routes(GATEWAY, [*everything, *_edge_routes()], settings.gateway_filters))
     return Snapshot(
         {
             CLUSTER: [
-                *(cluster(name, settings.balancing(name.partition("/")[0])) for name in clusters),
+                cluster(ROUTER),
+                *(cluster(each.cluster, options(policy)) for each, policy in policies.items()),
                 *(
-                    cluster(inference_routes.http_cluster(each), settings.balancing(each.service), "http")
+                    cluster(inference_routes.http_cluster(each), options(policies[each]), "http")
                     for each in by_http
                 ),
             ],
             ENDPOINTS: [
-                *(endpoints(name, addresses) for name, addresses in clusters.items()),
-                *(endpoints(inference_routes.http_cluster(each), *hosts) for each, hosts in by_http.items()),
+                endpoints(ROUTER, tuple(Host(address=address) for address in settings.routers)),
+                *(endpoints(each.cluster, hosts(each, at, policies[each])) for each, at in table.items()),
+                *(
+                    endpoints(inference_routes.http_cluster(each), hosts(each, at, policies[each], http=True))
+                    for each, at in by_http.items()
+                ),
             ],
             LISTENER: listeners,
             ROUTES: tables,
@@ -110,60 +115,71 @@ def plan(
 
 
 def _reachable(replicas: Iterable[router_pb2.Replica]) -> Iterator[router_pb2.Replica]:
+    """Without what can't be an address: one replica's nonsense must not cost the others their snapshot."""
     for replica in replicas:
-        try:
-            split_address(replica.address)
-        except ValueError:
-            continue  # one replica's nonsense must not cost the others their snapshot
-        yield replica
+        if not _is_address(replica.address):
+            continue
+        if replica.http_address and not _is_address(replica.http_address):
+            plain = router_pb2.Replica()
+            plain.CopyFrom(replica)
+            plain.ClearField("http_address")
+            yield plain
+        else:
+            yield replica
+
+
+def _is_address(text: str) -> bool:
+    try:
+        split_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _service_routes(
-    service: Service, table: Mapping[ModelVersion, list[router_pb2.Replica]]
+    service: Service,
+    table: Mapping[ModelVersion, list[router_pb2.Replica]],
+    policies: Mapping[ModelVersion, Policy],
 ) -> Iterator[RouteSpec]:
     live = live_versions(table, service.name)
     named = {each.name: each for each in table if each.service == service.name} | live
     defaults = default_models(table, service.name)
+    hedged = any(policies[each].hedge_after_ms for each in named.values())
     for method in service.methods.values():
-        retry = Retry.SAFE if method.changes_nothing else Retry.UNSENT
-        if method.name in defaults:
-            yield RouteSpec(
-                name=service.name,
-                path=method.path,
-                header=MODEL_HEADER,
-                value=None,
-                cluster=defaults[method.name].cluster,
-                retry=retry,
-            )
-        if not method.changes_nothing:
-            yield from _model_routes(service, method.path, named, retry)
-    yield from _model_routes(service, f"/{service.full_name}/", named, Retry.SAFE)
-    yield RouteSpec(name=service.name, path=f"/{service.full_name}/", cluster=ROUTER)
-
-
-def _model_routes(
-    service: Service, path: str, named: Mapping[str, ModelVersion], retry: Retry
-) -> Iterator[RouteSpec]:
+        default = defaults.get(method.name)
+        if default is not None:
+            yield from _method_routes(method, None, default, policies[default])
+        # The route of all methods is for those that may be repeated, and hedges: the others have their own.
+        if not method.changes_nothing or (hedged and method.streams):
+            for name, each in sorted(named.items()):
+                yield from _method_routes(method, name, each, policies[each])
     for name, each in sorted(named.items()):
-        yield RouteSpec(
-            name=service.name,
-            path=path,
-            header=MODEL_HEADER,
-            value=header_value(name),
-            cluster=each.cluster,
-            retry=retry,
-        )
+        yield model_route(each, f"/{service.full_name}/", name, policies[each])
+    yield RouteSpec(name=service.name, path=f"/{service.full_name}/", cluster=ROUTER, retry=Retry.LOST)
+
+
+def _method_routes(
+    method: Method, name: str | None, each: ModelVersion, policy: Policy
+) -> Iterator[RouteSpec]:
+    """The routes of calls of one method that name a model so, or None for those that name none."""
+    whole = model_route(each, method.path, name, policy)
+    if method.changes_nothing:
+        yield replace(whole, hedge_after_s=0.0) if method.streams else whole
+        return
+    if method.remembers:
+        yield replace(whole, hedge_after_s=0.0, once_only=True)
+    yield replace(whole, hedge_after_s=0.0, retry=Retry.UNSENT)
 
 
 def _router_routes(services: Iterable[Service]) -> Iterator[RouteSpec]:
     names = (*(service.full_name for service in services if not service.domain), *_COMMON)
     for name in names:
-        yield RouteSpec(name=ROUTER, path=f"/{name}/", cluster=ROUTER)
+        yield RouteSpec(name=ROUTER, path=f"/{name}/", cluster=ROUTER, retry=Retry.LOST)
 
 
 def _edge_routes() -> Iterator[RouteSpec]:
     yield RouteSpec(name="healthz", path="/healthz", status=200, body="ok\n")
     yield RouteSpec(name="admin", path=_ADMIN_PATH, status=404, body=_NO_ADMIN)
     # Any other gRPC method: the router says in gRPC that there is none.
-    yield RouteSpec(name=ROUTER, path="/", grpc_only=True, cluster=ROUTER)
+    yield RouteSpec(name=ROUTER, path="/", grpc_only=True, cluster=ROUTER, retry=Retry.LOST)
     yield RouteSpec(name="unknown", path="/", status=404, body=_UNKNOWN_PATH)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
@@ -32,6 +33,7 @@ from services.router.gateway import GatewaySettings, cors, gateway_listener
 from services.router.inference_service import MeshInference
 from services.router.model_versions import serving
 from services.router.planner import PlanSettings, plan
+from services.router.policy import hash_fields
 from services.router.registry import Registry
 from services.router.service import RouterService
 
@@ -172,13 +174,13 @@ def plan_settings(config: RouterConfig) -> PlanSettings:
     services = contract.services()
     if not config.gateway_listen:
         return PlanSettings(services=services, routers=config.discovery, policies=config.policies)
-    gateway = GatewaySettings(listen=config.gateway_listen, max_message_bytes=config.max_message_bytes)
+    gateway = GatewaySettings(
+        listen=config.gateway_listen,
+        max_message_bytes=config.max_message_bytes,
+        hash_fields=hash_fields(config.policies),
+    )
     if config.cors_origins:
-        gateway = GatewaySettings(
-            listen=config.gateway_listen,
-            max_message_bytes=config.max_message_bytes,
-            cors_origins=config.cors_origins,
-        )
+        gateway = replace(gateway, cors_origins=config.cors_origins)
     return PlanSettings(
         services=services,
         routers=config.discovery,

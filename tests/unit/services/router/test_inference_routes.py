@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
+from meshwork.policy import Policy
 from meshwork.router.v1 import router_pb2
 from meshwork.xds.messages import Values, decode
 from meshwork.xds.resources import socket_address
 from meshwork.xds.routes import Retry
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, ROUTES, Resource, Snapshot
 from services.router import contract
-from services.router.inference_routes import grpc_routes, http_hosts, named, rest_routes
-from services.router.model_versions import serving
+from services.router.inference_routes import grpc_routes, http_replicas, named, rest_routes
+from services.router.model_versions import ModelVersion, serving
 from services.router.planner import GATEWAY, PlanSettings, plan
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -31,9 +34,13 @@ def replica(
     return made
 
 
+def policies(table: Iterable[ModelVersion]) -> dict[ModelVersion, Policy]:
+    return {each: Policy() for each in table}
+
+
 def by_grpc(replicas: list[router_pb2.Replica], model: str, path: str = INFER) -> str:
     """The cluster of a call."""
-    for spec in grpc_routes(serving(replicas), "router"):
+    for spec in grpc_routes(serving(replicas), "router", policies(serving(replicas))):
         if path == spec.path or (spec.path.endswith("/") and path.startswith(spec.path)):
             if spec.header and spec.value != model:
                 continue
@@ -44,7 +51,7 @@ def by_grpc(replicas: list[router_pb2.Replica], model: str, path: str = INFER) -
 def by_rest(replicas: list[router_pb2.Replica], path: str) -> str | int:
     """The cluster of a request, or the status it is answered with at once."""
     table = serving(replicas)
-    for spec in rest_routes(table, http_hosts(table)):
+    for spec in rest_routes(table, http_replicas(table), policies(table)):
         below = spec.below and path.startswith(f"{spec.path}/")
         if path == spec.path or below or (spec.path.endswith("/") and path.startswith(spec.path)):
             return spec.cluster or spec.status
@@ -115,11 +122,14 @@ def test_a_model_that_loads_when_called_has_routes() -> None:
 
 
 def test_streams_and_loads_are_not_begun_twice() -> None:
-    retries = {spec.path.rpartition("/")[2]: spec.retry for spec in grpc_routes(serving(TWO), "router")}
+    retries = {
+        spec.path.rpartition("/")[2]: spec.retry
+        for spec in grpc_routes(serving(TWO), "router", policies(serving(TWO)))
+    }
     assert retries["ModelStreamInfer"] is retries["RepositoryModelLoad"] is Retry.UNSENT
     assert all(
         spec.retry is Retry.SAFE
-        for spec in grpc_routes(serving(TWO), "router")
+        for spec in grpc_routes(serving(TWO), "router", policies(serving(TWO)))
         if spec.path == "/inference.GRPCInferenceService/" and spec.header
     )
 
@@ -127,7 +137,9 @@ def test_streams_and_loads_are_not_begun_twice() -> None:
 def test_the_models_that_there_are_stand_in_the_404_and_are_bounded() -> None:
     many = [replica("a", "nlp", *(f"m{number:03}@1" for number in range(300)))]
     table = serving(many)
-    (missing,) = (spec for spec in rest_routes(table, http_hosts(table)) if spec.status == 404)
+    (missing,) = (
+        spec for spec in rest_routes(table, http_replicas(table), policies(table)) if spec.status == 404
+    )
     assert "m000, m001" in missing.body
     assert len(missing.body) < 4096  # Envoy takes no longer one
 

@@ -117,14 +117,21 @@ def test_unknown_models_and_absent_services_go_to_the_router() -> None:
     assert destination(snapshot, "vision", "/meshwork.vision.v1.VisionService/Classify", None) == "router"
 
 
-def test_calls_that_change_something_are_made_again_only_if_they_were_not_sent() -> None:
+def test_calls_that_change_something_are_made_again_if_they_are_remembered_or_were_not_sent() -> None:
     default = ("RecordEvents", "Recommend")
     snapshot = plan([replica("a", "m@1", service="recommendation", default=default)], SETTINGS)
     path = "/meshwork.recommendation.v1.RecommendationService/RecordEvents"
     routes = [route for route in table_of(snapshot, "recommendation") if route["match"].get("path") == path]
-    assert len(routes) == 3
+    assert len(routes) == 6
     for route in routes:
-        assert route["route"]["retry_policy"]["retry_on"] == "connect-failure,refused-stream"
+        remembered = {"name": "meshwork-idempotency", "string_match": {"exact": "1"}}
+        safe = remembered in route["match"]["headers"]
+        retried = (
+            "unavailable,connect-failure,reset,refused-stream" if safe else "connect-failure,refused-stream"
+        )
+        assert route["route"]["retry_policy"]["retry_on"] == retried
+    # The first that matches is taken.
+    assert [len(route["match"]["headers"]) for route in routes] == [2, 1, 2, 1, 2, 1]
 
 
 def test_the_same_leases_in_any_order_give_the_same_version() -> None:

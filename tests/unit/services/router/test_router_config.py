@@ -1,6 +1,7 @@
 import pytest
 
 from meshwork.errors import ConfigError
+from meshwork.policy import Policy
 from services.router.config import RouterConfig
 
 
@@ -16,7 +17,7 @@ def test_the_environment_is_read() -> None:
     )
     assert config.discovery == ("127.0.0.1:9001",)
     assert config.max_message_bytes == 4096
-    assert config.policies == {"nlp": "least_request"}
+    assert config.policies == {"nlp": Policy(balance="least_request")}
 
 
 def test_several_routers_are_all_named_to_clients() -> None:
@@ -36,6 +37,10 @@ def test_several_routers_are_all_named_to_clients() -> None:
         ("MESHWORK_GATEWAY_THREADS", "0"),
         ("MESHWORK_POLICIES", "{"),
         ("MESHWORK_POLICIES", '{"nlp": "fastest"}'),
+        ("MESHWORK_POLICIES", '{"nlp": "ring_hash"}'),
+        ("MESHWORK_POLICIES", '{"nlp": {"balance": "ring_hash", "hash_by": {"field": "nobody"}}}'),
+        ("MESHWORK_POLICIES", '{"nlp": {"models": {"m": {"balance": "ring_hash"}}}}'),
+        ("MESHWORK_POLICIES", '{"nlp": {"retries": 99}}'),
         ("MESHWORK_CORS_ORIGINS", "("),
     ],
 )
