@@ -33,7 +33,9 @@ def until(condition: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> N
 class Mesh:
     """What runs, and how to start and end parts of it."""
 
-    def __init__(self, folder: Path, *, max_message_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(
+        self, folder: Path, *, max_message_bytes: int = 64 * 1024 * 1024, **environment: str
+    ) -> None:
         self.folder = folder
         self.valkey = ValkeyServer(port=free_port(), config={"save": ""})
         self.valkey.start()
@@ -48,6 +50,7 @@ class Mesh:
             "MESHWORK_GATEWAY_LISTEN": self.gateway,
             "MESHWORK_RUN_DIR": str(folder),
             "MESHWORK_MAX_MESSAGE_BYTES": str(max_message_bytes),
+            **environment,
         }
 
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
@@ -68,7 +71,8 @@ class Mesh:
 
         until(is_ready, "the router is ready")
 
-    def start_replica(self, name: str, *models: str) -> None:
+    def start_replica(self, name: str, *models: str, zone: str = "") -> None:
+        self.environment["MESHWORK_ZONE"] = zone
         self.start(name, str(FAKE), name, *models)
 
     def kill(self, name: str) -> None:

@@ -36,6 +36,8 @@ class FakeNlp(nlp_pb2_grpc.NlpServiceServicer):
             await asyncio.sleep(30)
         if request.texts[:1] == ["unavailable"]:
             raise Unavailable("as asked")
+        if request.texts[:1] == ["late"] and self.name == request.texts[1]:
+            await asyncio.sleep(float(request.texts[2]))
         return nlp_pb2.EmbedResponse(served_by=self._served(request.model or "default"))
 
     async def ClassifyText(
@@ -67,6 +69,7 @@ async def main(name: str, *models: str) -> None:
         address=f"127.0.0.1:{port}",
         state=router_pb2.REPLICA_STATE_READY,
         pid=os.getpid(),
+        zone=os.environ.get("MESHWORK_ZONE", ""),
     )
     methods = ["Embed", "ClassifyText"]
     for index, model in enumerate(models):
