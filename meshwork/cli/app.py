@@ -15,6 +15,7 @@ COMMANDS = {
     "status": "mesh:status",
     "logs": "logs:logs",
     "scale": "mesh:scale",
+    "xds": "xds:xds",
     "call": "call:call",
     "models": "models:models",
     "config": "describe:config_group",

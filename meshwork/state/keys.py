@@ -42,6 +42,16 @@ class Keys:
         return self.name("lease_epoch")
 
     @property
+    def lease_serial(self) -> str:
+        """String: the number of changes that leases saw in this epoch."""
+        return self.name("lease_serial")
+
+    @property
+    def lease_log(self) -> str:
+        """Sorted set: replica name by the number of the last change of its lease, the latest ones only."""
+        return self.name("lease_log")
+
+    @property
     def lease_changes(self) -> str:
         """Channel: the name of each replica whose lease came, changed or went."""
         return self.name("lease_changes")

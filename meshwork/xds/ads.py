@@ -11,22 +11,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from meshwork.xds.cache import SnapshotCache
-from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, Snapshot
+from meshwork.xds.delta import DeltaRequest, DeltaResponse, encode_delta_response, parse_delta_request
+from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, Snapshot, differences, kind
 from meshwork.xds.subscription import Subscription
-from meshwork.xds.wire import ADS_METHOD, Node, Request, Response, encode_response, parse_request
+from meshwork.xds.wire import (
+    ADS_METHOD,
+    DELTA_METHOD,
+    Node,
+    Request,
+    Response,
+    encode_response,
+    parse_request,
+)
 
 log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
 
 # In the order in which they are sent. A client that gets a resource of the key anew waits for those
 # of the value, changed or not.
 _DEPENDENTS = {CLUSTER: ENDPOINTS, LISTENER: ROUTES}
+
+OnReject = Callable[["ClientState", str, Sequence[str], str], None]
+"""Is told of a client, a type, the names that it rejects (none if that can't be told yet), and why."""
 
 
 class ClientState:
@@ -34,64 +49,81 @@ class ClientState:
 
     Attributes:
         node: who the client is, from its first request.
+        incremental: whether it speaks delta xDS.
         generation: of the last snapshot that it took whole.
+        since: when it connected, in seconds of Unix time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, incremental: bool = False, on_reject: OnReject | None = None) -> None:
         self.node = Node()
+        self.incremental = incremental
         self.generation = 0
+        self.since = time.time()
         self.subscriptions: dict[str, Subscription] = {}
+        self._on_reject = on_reject
         self._target: Snapshot | None = None
 
-    def take(self, request: Request) -> None:
+    def take(self, request: Request | DeltaRequest) -> None:
         """Takes a request in."""
         if request.node is not None:
             self.node = request.node
         if request.type_url not in ORDER:
             return
-        subscription = self.subscriptions.setdefault(
-            request.type_url, Subscription(request.type_url, self.node.id)
-        )
-        fresh = subscription.take(request)
+        subscription = self.subscriptions.get(request.type_url)
+        if subscription is None:
+            subscription = Subscription(request.type_url, self.node.id, self.incremental)
+            self.subscriptions[request.type_url] = subscription
+        nacks = subscription.nacks
+        if isinstance(request, DeltaRequest):
+            fresh = subscription.take_delta(request)
+        else:
+            fresh = subscription.take(request)
         log.debug("%s %s%s", self.node.id, "asks: " if fresh else "asks, stale: ", request)
-        if fresh and request.error:
-            kind = request.type_url.rpartition(".")[2]
-            log.error("%s rejects its %s: %s", self.node.id or "a client", kind, request.error)
+        if subscription.nacks > nacks:
+            self._tell(subscription)
 
-    def next(self, snapshot: Snapshot, generation: int) -> Response | None:
+    def _tell(self, subscription: Subscription) -> None:
+        reason = subscription.rejected
+        names = [name for name, each in subscription.rejections.items() if each.reason == reason]
+        what = f"its {kind(subscription.type_url)} {', '.join(names)}".rstrip()
+        log.error("%s rejects %s: %s", self.node.id or "a client", what, reason)
+        if self._on_reject is not None:
+            self._on_reject(self, subscription.type_url, names, reason)
+
+    def next(self, snapshot: Snapshot, generation: int) -> Response | DeltaResponse | None:
         """The next response, or None if the client has all of `snapshot` or owes a reply."""
         if snapshot is not self._target:
+            if self._target is not None:
+                for type_url, changed in differences(self._target, snapshot).items():
+                    if changed and type_url in self.subscriptions:
+                        self.subscriptions[type_url].note(changed)
             self._target = snapshot
-            for subscription in self.subscriptions.values():
-                subscription.retain(snapshot)
         ordered = [self.subscriptions[type_url] for type_url in ORDER if type_url in self.subscriptions]
         if not snapshot.complete and any(subscription.reconnected for subscription in ordered):
             return None
-        while True:
-            for group in _DEPENDENTS.items():
-                members = [self.subscriptions[each] for each in group if each in self.subscriptions]
-                for subscription in members:
-                    response = self._respond(subscription, snapshot)
-                    if response is not None:
-                        return response
-                if any(subscription.waiting for subscription in members):
-                    return None
-            leftover = [
-                subscription for subscription in ordered if subscription.wildcard and subscription.retained
-            ]
-            if not leftover:
-                break
-            for subscription in leftover:
-                subscription.release()
-        self.generation = generation
+        for group in _DEPENDENTS.items():
+            members = [self.subscriptions[each] for each in group if each in self.subscriptions]
+            for subscription in members:
+                response = self._respond(subscription, snapshot)
+                if response is not None:
+                    return response
+            if any(subscription.waiting for subscription in members):
+                return None
+        # No route leads to what is gone: it may go.
+        for subscription in ordered:
+            response = subscription.respond(snapshot)
+            if response is not None:
+                return response
+        if not any(subscription.waiting for subscription in ordered):
+            self.generation = generation
         return None
 
-    def _respond(self, subscription: Subscription, snapshot: Snapshot) -> Response | None:
-        before = subscription.sent
-        response = subscription.respond(snapshot)
+    def _respond(self, subscription: Subscription, snapshot: Snapshot) -> Response | DeltaResponse | None:
+        response = subscription.respond(snapshot, removals=False)
         dependent = self.subscriptions.get(_DEPENDENTS.get(subscription.type_url, ""))
-        if response is not None and dependent is not None and subscription.changed_bodies(before):
-            dependent.force()
+        if response is not None and dependent is not None and subscription.replaced:
+            # The endpoints of a cluster bear its name; which routes a listener has, only it knows.
+            dependent.force(subscription.replaced if subscription.type_url == CLUSTER else None)
         return response
 
     def accepted(self, type_url: str) -> bool:
@@ -99,19 +131,19 @@ class ClientState:
         return type_url in self.subscriptions and self.subscriptions[type_url].accepted
 
     def rejections(self) -> dict[str, str]:
-        """By type, why the client rejected what it was last sent."""
+        """By type, why the client rejected what it was sent."""
         return {
-            type_url: subscription.rejected
+            type_url: subscription.reason
             for type_url, subscription in self.subscriptions.items()
-            if subscription.rejected
+            if subscription.reason
         }
 
 
 class _Stream(ClientState):
     """A client that is connected."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, incremental: bool, on_reject: OnReject | None) -> None:
+        super().__init__(incremental=incremental, on_reject=on_reject)
         self._woken = asyncio.Event()
         self.closed = False
 
@@ -126,29 +158,45 @@ class _Stream(ClientState):
 
 
 class AdsService:
-    """Serves a cache to Envoy and to gRPC clients as xDS (state of the world)."""
+    """Serves a cache to Envoy (incremental) and to gRPC clients (which know only the state of the world).
 
-    def __init__(self, cache: SnapshotCache) -> None:
+    Args:
+        on_reject: is told of each rejection, besides the log.
+    """
+
+    def __init__(self, cache: SnapshotCache, on_reject: OnReject | None = None) -> None:
         self._cache = cache
+        self._on_reject = on_reject
         self._streams: set[_Stream] = set()
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a `grpc.aio` server needs to serve this."""
         service, _, method = ADS_METHOD[1:].partition("/")
-        behaviour: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
-            self._serve, None, None
-        )
-        return grpc.method_handlers_generic_handler(service, {method: behaviour})
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            method: grpc.stream_stream_rpc_method_handler(self._serve_whole, None, None),
+            DELTA_METHOD.rpartition("/")[2]: grpc.stream_stream_rpc_method_handler(
+                self._serve_changes, None, None
+            ),
+        }
+        return grpc.method_handlers_generic_handler(service, handlers)
 
     @property
     def clients(self) -> tuple[ClientState, ...]:
         """The clients that are connected."""
         return tuple(self._streams)
 
-    async def _serve(
-        self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
-    ) -> AsyncIterator[bytes]:
-        stream = _Stream()
+    async def _serve_whole(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        async with contextlib.aclosing(self._serve(requests, incremental=False)) as responses:
+            async for response in responses:
+                yield response
+
+    async def _serve_changes(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        async with contextlib.aclosing(self._serve(requests, incremental=True)) as responses:
+            async for response in responses:
+                yield response
+
+    async def _serve(self, requests: AsyncIterator[bytes], *, incremental: bool) -> AsyncGenerator[bytes]:
+        stream = _Stream(incremental=incremental, on_reject=self._on_reject)
         self._streams.add(stream)
         self._cache.join(stream)
         reader = asyncio.create_task(self._read(stream, requests), name="ads reader")
@@ -157,32 +205,33 @@ class AdsService:
                 generation = stream.generation
                 response = stream.next(self._cache.snapshot, self._cache.generation)
                 if response is not None:
-                    log.debug(
-                        "%s gets %d of %s, nonce %s",
-                        stream.node.id,
-                        len(response.bodies),
-                        response.type_url,
-                        response.nonce,
-                    )
-                    yield encode_response(response)
+                    log.debug("%s gets %s, nonce %s", stream.node.id, response.type_url, response.nonce)
+                    yield _encode(response)
                     continue
                 if stream.generation != generation:
-                    await self._cache.progressed()
+                    self._cache.progressed()
                 await stream.woken()
         finally:
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reader
             self._streams.discard(stream)
-            await self._cache.leave(stream)
+            self._cache.leave(stream)
 
     async def _read(self, stream: _Stream, requests: AsyncIterator[bytes]) -> None:
+        parse = parse_delta_request if stream.incremental else parse_request
         try:
             async for raw in requests:
-                stream.take(parse_request(raw))
+                stream.take(parse(raw))
                 stream.wake()
         except DecodeError as error:
             log.error("%s sent no discovery request, closing its stream: %s", stream.node.id, error)
         finally:
             stream.closed = True
             stream.wake()
+
+
+def _encode(response: Response | DeltaResponse) -> bytes:
+    if isinstance(response, DeltaResponse):
+        return encode_delta_response(response)
+    return encode_response(response)

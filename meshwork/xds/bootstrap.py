@@ -33,7 +33,7 @@ class Bootstrap:
 
     def _config(self) -> dict[str, object]:
         ads = {
-            "api_type": "GRPC",
+            "api_type": "DELTA_GRPC",
             "transport_api_version": "V3",
             "set_node_on_first_message_only": True,
             "grpc_services": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Protocol
 
 from meshwork.xds.snapshot import Snapshot
@@ -23,19 +24,22 @@ class SnapshotCache:
     Attributes:
         snapshot: the one in force.
         generation: its number, from 1.
+        since: when it was put in force, in seconds of Unix time.
     """
 
     def __init__(self, snapshot: Snapshot | None = None) -> None:
         self.snapshot = snapshot or Snapshot({}, complete=False)
         self.generation = 1
+        self.since = time.time()
         self._takers: set[Taker] = set()
-        self._progress = asyncio.Condition()
+        self._waiting: dict[asyncio.Future[None], int] = {}
 
     def publish(self, snapshot: Snapshot) -> int:
         """Puts `snapshot` in force, if it says something new; returns the generation in force."""
         if snapshot.version != self.snapshot.version or snapshot.complete != self.snapshot.complete:
             self.snapshot = snapshot
             self.generation += 1
+            self.since = time.time()
             for taker in self._takers:
                 taker.wake()
         return self.generation
@@ -44,19 +48,30 @@ class SnapshotCache:
         """Lets `taker` be woken, and be waited for."""
         self._takers.add(taker)
 
-    async def leave(self, taker: Taker) -> None:
+    def leave(self, taker: Taker) -> None:
         """Forgets `taker`: its client has gone."""
         self._takers.discard(taker)
-        await self.progressed()
+        self.progressed()
 
-    async def progressed(self) -> None:
+    def progressed(self) -> None:
         """Says that a taker's generation went up."""
-        async with self._progress:
-            self._progress.notify_all()
+        if not self._waiting:
+            return
+        lowest = self._lowest()
+        for future, generation in self._waiting.items():
+            if generation <= lowest and not future.done():
+                future.set_result(None)
 
     async def taken(self, generation: int) -> None:
         """Waits until every client that is there has taken `generation` or a later one."""
-        async with self._progress:
-            await self._progress.wait_for(
-                lambda: all(taker.generation >= generation for taker in self._takers)
-            )
+        if self._lowest() >= generation:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = generation
+        try:
+            await future
+        finally:
+            del self._waiting[future]
+
+    def _lowest(self) -> int:
+        return min((taker.generation for taker in self._takers), default=self.generation)

@@ -1,4 +1,4 @@
-"""The two messages of the discovery protocol, reduced to the fields that a state-of-the-world server uses.
+"""The messages of the discovery protocol, reduced to the fields that a server of it uses.
 
 They are declared here in a pool of their own, with the names and numbers of
 envoy/service/discovery/v3/discovery.proto: the protobuf runtime then reads a request (an Envoy's
@@ -13,7 +13,9 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-ADS_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+_SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService"
+ADS_METHOD = f"{_SERVICE}/StreamAggregatedResources"
+DELTA_METHOD = f"{_SERVICE}/DeltaAggregatedResources"
 
 _STRING, _BYTES, _INT32, _MESSAGE = (
     descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
@@ -45,6 +47,25 @@ _SCHEMA: dict[str, tuple[tuple[str, int, int | str, bool], ...]] = {
         ("type_url", 4, _STRING, False),
         ("nonce", 5, _STRING, False),
     ),
+    # An entry of a map of strings is a message of these two fields.
+    "Entry": (("key", 1, _STRING, False), ("value", 2, _STRING, False)),
+    "Resource": (("version", 1, _STRING, False), ("resource", 2, "Any", False), ("name", 3, _STRING, False)),
+    "DeltaDiscoveryRequest": (
+        ("node", 1, "Node", False),
+        ("type_url", 2, _STRING, False),
+        ("resource_names_subscribe", 3, _STRING, True),
+        ("resource_names_unsubscribe", 4, _STRING, True),
+        ("initial_resource_versions", 5, "Entry", True),
+        ("response_nonce", 6, _STRING, False),
+        ("error_detail", 7, "Status", False),
+    ),
+    "DeltaDiscoveryResponse": (
+        ("system_version_info", 1, _STRING, False),
+        ("resources", 2, "Resource", True),
+        ("type_url", 4, _STRING, False),
+        ("nonce", 5, _STRING, False),
+        ("removed_resources", 6, _STRING, True),
+    ),
 }
 
 
@@ -65,7 +86,7 @@ def _classes() -> dict[str, Any]:
     }
 
 
-_CLASSES = _classes()
+CLASSES = _classes()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,38 +128,51 @@ def parse_request(raw: bytes) -> Request:
     Raises:
         google.protobuf.message.DecodeError: it is none.
     """
-    message = _CLASSES["DiscoveryRequest"].FromString(raw)
-    node = None
-    if message.HasField("node"):
-        node = Node(id=message.node.id, cluster=message.node.cluster, user_agent=message.node.user_agent_name)
-    error = ""
-    if message.HasField("error_detail"):
-        error = message.error_detail.message or f"code {message.error_detail.code}"
+    message = CLASSES["DiscoveryRequest"].FromString(raw)
     return Request(
         type_url=message.type_url,
         version=message.version_info,
         names=tuple(message.resource_names),
         nonce=message.response_nonce,
-        error=error,
-        node=node,
+        error=error_of(message),
+        node=node_of(message),
     )
+
+
+def node_of(message: Any) -> Node | None:
+    """Who sent a request, if it says."""
+    if not message.HasField("node"):
+        return None
+    return Node(id=message.node.id, cluster=message.node.cluster, user_agent=message.node.user_agent_name)
+
+
+def error_of(message: Any) -> str:
+    """Why the sender of a request rejects the last answer; "" if it does not."""
+    if not message.HasField("error_detail"):
+        return ""
+    return message.error_detail.message or f"code {message.error_detail.code}"
 
 
 def encode_request(request: Request) -> bytes:
     """Writes what `parse_request` reads."""
-    message = _CLASSES["DiscoveryRequest"](
+    message = CLASSES["DiscoveryRequest"](
         type_url=request.type_url,
         version_info=request.version,
         resource_names=request.names,
         response_nonce=request.nonce,
     )
-    if request.error:
-        message.error_detail.message = request.error
-    if request.node is not None:
-        message.node.id, message.node.cluster = request.node.id, request.node.cluster
-        message.node.user_agent_name = request.node.user_agent
+    sign(message, request.error, request.node)
     encoded: bytes = message.SerializeToString()
     return encoded
+
+
+def sign(message: Any, error: str, node: Node | None) -> None:
+    """Writes what `error_of` and `node_of` read."""
+    if error:
+        message.error_detail.message = error
+    if node is not None:
+        message.node.id, message.node.cluster = node.id, node.cluster
+        message.node.user_agent_name = node.user_agent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,7 +187,7 @@ class Response:
 
 def encode_response(response: Response) -> bytes:
     """Writes an envoy.service.discovery.v3.DiscoveryResponse."""
-    message = _CLASSES["DiscoveryResponse"](
+    message = CLASSES["DiscoveryResponse"](
         type_url=response.type_url, version_info=response.version, nonce=response.nonce
     )
     for body in response.bodies:
@@ -164,7 +198,7 @@ def encode_response(response: Response) -> bytes:
 
 def parse_response(raw: bytes) -> Response:
     """Reads what `encode_response` writes."""
-    message = _CLASSES["DiscoveryResponse"].FromString(raw)
+    message = CLASSES["DiscoveryResponse"].FromString(raw)
     return Response(
         type_url=message.type_url,
         version=message.version_info,

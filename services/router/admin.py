@@ -1,4 +1,7 @@
-"""AdminService: wishes about models, checked against what the mesh has and written to Redis."""
+"""AdminService: wishes about models, checked against what the mesh has and written to Redis.
+
+And a look inside: what this router tells whom.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     Args:
         domains: the services that models can be added to.
         replicas: gives the replicas that hold a lease.
+        discovery: describes what this router tells whom.
     """
 
     def __init__(
@@ -45,10 +49,12 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         keys: Keys,
         domains: Iterable[str],
         replicas: Callable[[], Iterable[router_pb2.Replica]],
+        discovery: Callable[[admin_pb2.GetDiscoveryRequest], admin_pb2.GetDiscoveryResponse],
     ) -> None:
         self._wishes = Wishes(redis, keys)
         self._domains = tuple(domains)
         self._replicas = replicas
+        self._discovery = discovery
 
     async def AddModel(
         self, request: admin_pb2.AddModelRequest, context: Context
@@ -98,6 +104,12 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         """Asks the replicas to forget a model."""
         service, model = await self._ask(request, "removed")
         return admin_pb2.RemoveModelResponse(service=service, model=model)
+
+    async def GetDiscovery(
+        self, request: admin_pb2.GetDiscoveryRequest, context: Context
+    ) -> admin_pb2.GetDiscoveryResponse:
+        """Shows what this router tells Envoy and gRPC clients, and how each took it."""
+        return self._discovery(request)
 
     def _models(self, service: str) -> list[router_pb2.Model]:
         return [

@@ -12,8 +12,8 @@ import contextlib
 import ipaddress
 import logging
 import socket
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from meshwork.router.v1 import router_pb2
 from meshwork.state.connect import REDIS_AWAY
@@ -26,6 +26,14 @@ REAP_INTERVAL_S = 0.5
 WATCH_QUEUE = 1024
 
 Replicas = Mapping[str, router_pb2.Replica]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A replica that came, changed or went."""
+
+    type: router_pb2.ChangeType.ValueType
+    replica: router_pb2.Replica
 
 
 class Roster:
@@ -49,8 +57,8 @@ class Roster:
         """Whether nothing will change unless the leases do."""
         return self.known and self._reviewed and now >= self._grace_until
 
-    def update(self, view: LeaseView, now: float) -> bool:
-        """Takes a view of the leases in; true if the replicas changed."""
+    def update(self, view: LeaseView, now: float) -> list[Change]:
+        """Takes a view of the leases in; gives what changed."""
         if self._born is None:
             self._born = now
         elif self.replicas and (view.reconnected or view.epoch != self._epoch):
@@ -58,34 +66,30 @@ class Roster:
         self._epoch = view.epoch
         # A Redis without any lease may be one that forgot them all just before we came.
         self.known = self.known or bool(view.epoch) or now - self._born >= self._grace_s
+        exact = self._reviewed and view.changed is not None
         self._reviewed = now >= self._grace_until
+        before = self.replicas
+        if exact and self._reviewed and view.changed is not None:
+            self.replicas = view.replicas
+            return differences(before, view.replicas, view.changed)
         kept = {}
         if now < self._grace_until:
             kept = {
                 name: replica
-                for name, replica in self.replicas.items()
+                for name, replica in before.items()
                 if name not in view.replicas and replica.state != router_pb2.REPLICA_STATE_DRAINING
             }
-        replicas = {**kept, **view.replicas}
-        changed = replicas != self.replicas
-        self.replicas = replicas
-        return changed
+        self.replicas = {**kept, **view.replicas}
+        return differences(before, self.replicas)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A replica that came, changed or went."""
-
-    type: router_pb2.ChangeType.ValueType
-    replica: router_pb2.Replica
-
-
-def differences(before: Replicas, after: Replicas) -> list[Change]:
-    """What happened between two moments, by name."""
+def differences(before: Replicas, after: Replicas, names: Iterable[str] | None = None) -> list[Change]:
+    """What happened between two moments, by name; to those of `names`, if given."""
     changes = []
-    for name in sorted(before.keys() | after.keys()):
+    for name in sorted(before.keys() | after.keys() if names is None else names):
         if name not in before:
-            changes.append(Change(router_pb2.CHANGE_TYPE_ADDED, after[name]))
+            if name in after:
+                changes.append(Change(router_pb2.CHANGE_TYPE_ADDED, after[name]))
         elif name not in after:
             changes.append(Change(router_pb2.CHANGE_TYPE_REMOVED, before[name]))
         elif before[name] != after[name]:
@@ -111,6 +115,8 @@ class Registry:
         self._watchers: set[asyncio.Queue[Change]] = set()
         # By host and start of the process: one that starts anew under its old name may be elsewhere.
         self._hosts: dict[tuple[str, int], str] = {}
+        self._found: dict[str, router_pb2.Replica] = {}
+        self._changed: set[str] = set()
         self.changed = asyncio.Event()
 
     @property
@@ -163,17 +169,32 @@ class Registry:
             await asyncio.sleep(REAP_INTERVAL_S)
 
     async def _take(self, view: LeaseView) -> None:
-        resolved = {name: await self._resolved(replica) for name, replica in view.replicas.items()}
-        wanted = {_host_key(replica) for replica in view.replicas.values()}
-        self._hosts = {key: address for key, address in self._hosts.items() if key in wanted}
-        view = LeaseView(replicas=resolved, epoch=view.epoch, reconnected=view.reconnected)
-        before, known = self._roster.replicas, self._roster.known
-        if self._roster.update(view, asyncio.get_running_loop().time()):
-            for change in differences(before, self._roster.replicas):
-                self._tell(change)
+        if view.changed is None or view.reconnected:
+            wanted = {_host_key(replica) for replica in view.replicas.values()}
+            self._hosts = {key: address for key, address in self._hosts.items() if key in wanted}
+            names: Iterable[str] = self._found.keys() | view.replicas.keys()
+        else:
+            names = view.changed
+        found = dict(self._found)
+        for name in names:
+            lease = view.replicas.get(name)
+            if lease is None:
+                found.pop(name, None)
+            else:
+                found[name] = await self._resolved(lease)
+        self._found = found
+        known = self._roster.known
+        changes = self._roster.update(replace(view, replicas=found), asyncio.get_running_loop().time())
+        for change in changes:
+            self._changed.add(change.replica.name)
+            self._tell(change)
+        if changes or self._roster.known != known:
             self.changed.set()
-        if self._roster.known != known:
-            self.changed.set()
+
+    def take_changes(self) -> set[str]:
+        """Names of the replicas that came, changed or went since this was called last."""
+        changed, self._changed = self._changed, set()
+        return changed
 
     def _tell(self, change: Change) -> None:
         log.info(

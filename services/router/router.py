@@ -28,6 +28,7 @@ from meshwork.xds.cache import SnapshotCache
 from services.router import contract
 from services.router.admin import AdminService
 from services.router.config import RouterConfig
+from services.router.discovery import Discovery
 from services.router.fallback import Fallback
 from services.router.gateway import GatewaySettings, cors, gateway_listener
 from services.router.inference_service import MeshInference
@@ -90,7 +91,14 @@ class Router:
         domains = [service.name for service in self._services.values() if service.domain]
         servicer = RouterService(self._registry, domains, lambda: self._wanted)
         add_servicer(server, ROUTER_SERVICE, servicer)
-        admin = AdminService(self._redis, self._keys, domains, lambda: self._registry.replicas.values())
+        discovery = Discovery(self._config.router_listen, self.cache, self.ads)
+        admin = AdminService(
+            self._redis,
+            self._keys,
+            domains,
+            lambda: self._registry.replicas.values(),
+            discovery.describe,
+        )
         add_servicer(server, ADMIN_SERVICE, admin)
         inference = MeshInference(lambda: self._registry.replicas, admin)
         add_servicer(server, INFERENCE_SERVICE, inference)

@@ -9,7 +9,7 @@ from meshwork.state.connect import REDIS_AWAY, connect
 from meshwork.state.desired import Desired
 from meshwork.state.drains import Drains
 from meshwork.state.keys import Keys
-from meshwork.state.leases import LeaseBook
+from meshwork.state.leases import LOG, LeaseBook
 
 KEYS = Keys(mesh="test")
 
@@ -76,12 +76,46 @@ async def test_a_watcher_sees_leases_come_change_and_go(book: LeaseBook) -> None
     await book.renew(replica("nlp-2"), 10)
     second = await anext(watcher)
     assert set(second.replicas) == {"nlp-1", "nlp-2"}
+    assert second.changed == {"nlp-2"}
     assert not second.reconnected
     await book.renew(replica("nlp-2", state=ReplicaState.REPLICA_STATE_READY), 10)
     assert (await anext(watcher)).replicas["nlp-2"].state == ReplicaState.REPLICA_STATE_READY
     await book.revoke("nlp-1")
-    assert set((await anext(watcher)).replicas) == {"nlp-2"}
+    last = await anext(watcher)
+    assert set(last.replicas) == {"nlp-2"}
+    assert last.changed == {"nlp-1"}
     await watcher.aclose()
+
+
+async def test_of_many_leases_only_those_that_changed_are_read_again(book: LeaseBook) -> None:
+    for name in "abc":
+        await book.renew(replica(name), 10)
+    epoch, serial, all_read, _, bodies = await book.read("", -1)
+    assert (serial, all_read, set(bodies)) == (3, True, {"a", "b", "c"})
+    assert await book.read(epoch, serial) == (epoch, serial, False, [], {})
+    await book.renew(replica("a", host="h"), 10)
+    await book.revoke("b")
+    _, serial, all_read, gone, bodies = await book.read(epoch, serial)
+    assert (serial, all_read, gone, set(bodies)) == (5, False, ["b"], {"a"})
+
+
+async def test_who_knows_another_redis_or_is_far_behind_reads_all(book: LeaseBook) -> None:
+    await book.renew(replica("a"), 10)
+    epoch, serial, *_ = await book.read("", -1)
+    for known in (("another", serial), (epoch, serial + 1)):
+        assert (await book.read(*known))[2]
+    for count in range(LOG + 1):
+        await book.renew(replica("b", pid=count), 10)
+    assert (await book.read(epoch, serial))[2]
+    assert not (await book.read(epoch, serial + 1))[2]
+
+
+async def test_a_lease_that_lapsed_and_came_back_the_same_is_a_change(book: LeaseBook) -> None:
+    await book.renew(replica("a"), 0)
+    epoch, serial, _, gone, _ = await book.read("", -1)
+    assert gone == ["a"]
+    await book.renew(replica("a"), 10)
+    assert set((await book.read(epoch, serial))[4]) == {"a"}
 
 
 async def test_a_renewal_that_says_nothing_new_announces_nothing(book: LeaseBook, redis: Redis) -> None:

@@ -33,9 +33,13 @@ def replica(service: str, *models: str) -> router_pb2.Replica:
 REPLICAS = [replica("nlp", "tone@1", "tone@2", "both@1"), replica("vision", "digits@1", "both@1")]
 
 
+def nothing(request: admin_pb2.GetDiscoveryRequest) -> admin_pb2.GetDiscoveryResponse:
+    return admin_pb2.GetDiscoveryResponse()
+
+
 @pytest.fixture
 def admin(redis: Redis) -> AdminService:
-    return AdminService(redis, KEYS, ["nlp", "vision"], lambda: REPLICAS)
+    return AdminService(redis, KEYS, ["nlp", "vision"], lambda: REPLICAS, nothing)
 
 
 def request(**fields: Any) -> admin_pb2.AddModelRequest:
@@ -116,7 +120,7 @@ async def test_an_unknown_model_is_not_found_and_those_there_are_listed(admin: A
 
 async def test_without_redis_nothing_is_promised() -> None:
     away = connect("redis://127.0.0.1:1")
-    admin = AdminService(away, KEYS, ["nlp"], lambda: REPLICAS)
+    admin = AdminService(away, KEYS, ["nlp"], lambda: REPLICAS, nothing)
     with pytest.raises(Unavailable, match="Redis"):
         await admin.AddModel(request(), CONTEXT)
     await away.aclose()

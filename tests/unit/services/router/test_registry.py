@@ -1,6 +1,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import pytest
 
@@ -120,6 +121,19 @@ async def test_a_watcher_hears_what_is_there_and_then_changes() -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_views_that_tell_what_changed_give_the_same_as_whole_ones() -> None:
+    registry = Registry(Views())  # type: ignore[arg-type]
+    before: set[str] = set()
+    for names, epoch in [("ab", "e"), ("abc", "e"), ("bc", "e"), ("", "new"), ("c", "new"), ("cd", "new")]:
+        changed = frozenset(before ^ set(names))
+        await registry._take(replace(view(*names, epoch=epoch), changed=changed))
+        before = set(names)
+        kept = {"b", "c"} if epoch == "new" else set()
+        assert set(registry.replicas) == set(names) | kept
+    assert registry.take_changes() == {"a", "b", "c", "d"}
+    assert registry.take_changes() == set()
 
 
 async def test_a_replica_that_starts_anew_under_its_host_s_name_is_looked_up_anew(
