@@ -20,10 +20,11 @@ from meshwork.router.v1.router_pb2 import Replica
 from meshwork.state.changes import Reason, changes
 from meshwork.state.connect import REDIS_AWAY
 from meshwork.state.keys import Keys
+from meshwork.state.pulse import PULSE
 
 log = logging.getLogger(__name__)
 
-# KEYS of every script: leases, lease_expiry, lease_epoch. ARGV[1]: the channel of changes.
+# KEYS of every script: leases, lease_expiry, lease_epoch, lease_pulse. ARGV[1]: the channel of changes.
 _NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
 # ARGV: channel, name, body, ttl in ms, epoch to set if there is none.
@@ -50,6 +51,7 @@ end
 # ARGV: channel.
 _REAP = (
     _NOW
+    + PULSE
     + """
 local lapsed = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)
 for _, name in ipairs(lapsed) do
@@ -61,12 +63,20 @@ return lapsed
 """
 )
 
-# ARGV: channel. Returns the epoch, the lapsed names, and the hash with them still in it.
+# ARGV: channel. Returns the epoch, the lapsed names, and the hash with them still in it. A server that
+# took over from another may have missed the latest leases, so its identity is part of the epoch; where
+# INFO is forbidden the epoch is what was stored.
 _READ = (
     _NOW
+    + PULSE
     + """
 local lapsed = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)
-return {redis.call('GET', KEYS[3]) or '', lapsed, redis.call('HGETALL', KEYS[1])}
+local epoch = redis.call('GET', KEYS[3]) or ''
+local server = redis.pcall('INFO', 'server')
+if epoch ~= '' and type(server) == 'string' then
+  epoch = epoch .. '@' .. (string.match(server, 'run_id:(%x+)') or '')
+end
+return {epoch, lapsed, redis.call('HGETALL', KEYS[1])}
 """
 )
 
@@ -77,7 +87,8 @@ class LeaseView:
 
     Attributes:
         replicas: by name; those whose lease lapsed are not in it.
-        epoch: changes when Redis lost what it knew; "" until the first lease.
+        epoch: changes when Redis lost what it knew, or when another server took over, which may have
+            missed the latest; "" until the first lease.
         reconnected: whether the connection to Redis was (re)made since the view before, so that
             leases may be missing which their replicas could not renew.
     """
@@ -102,7 +113,8 @@ class LeaseBook:
 
     @property
     def _key_names(self) -> list[str]:
-        return [self._keys.leases, self._keys.lease_expiry, self._keys.lease_epoch]
+        keys = self._keys
+        return [keys.leases, keys.lease_expiry, keys.lease_epoch, keys.lease_pulse]
 
     async def renew(self, replica: Replica, ttl_s: float) -> None:
         """Says that `replica` lives and what it serves; holds for `ttl_s` seconds."""
