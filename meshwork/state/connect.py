@@ -107,10 +107,22 @@ def connect(url: str) -> Redis:
         raise ConfigError(f"{_public(url)!r} is not the URL of a Redis: {error}; {_HELP}") from error
 
 
+def check_url(url: str, name: str) -> None:
+    """Says of a setting `name` whether `connect` can use it, without connecting.
+
+    Raises:
+        ConfigError: it can't.
+    """
+    try:
+        connect(url)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
+
+
 def _client(url: str, primary: Primary | None = None, *, timeout_s: float = 0.0) -> Redis:
     """Connects to `url`, or where `primary` says; once and within `timeout_s` if that is given."""
     parts = urlsplit(url)
-    if parts.scheme != "unix":
+    if parts.scheme in ("redis", "rediss"):
         if parts.port == 0:
             raise ValueError("a port is from 1 to 65535")
         if not parts.path.removeprefix("/").isdecimal() and parts.path not in ("", "/"):

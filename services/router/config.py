@@ -13,6 +13,7 @@ from typing import Self, get_args
 
 from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 from meshwork.errors import ConfigError
+from meshwork.state.connect import check_url
 from meshwork.xds.resources import Balancing, split_address
 
 
@@ -32,6 +33,7 @@ class RouterConfig:
     max_message_bytes: int = MAX_MESSAGE_BYTES  # MESHWORK_MAX_MESSAGE_BYTES: largest request message
 
     def __post_init__(self) -> None:
+        check_url(self.redis_url, "MESHWORK_REDIS_URL")
         addresses = {"MESHWORK_ROUTER_LISTEN": [self.router_listen], "MESHWORK_ROUTERS": list(self.routers)}
         if self.gateway_listen:
             addresses["MESHWORK_GATEWAY_LISTEN"] = [self.gateway_listen]
