@@ -10,11 +10,13 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 from meshwork.errors import ConfigError
 from meshwork.model_config import DeviceName, ModelConfig
 from meshwork.policy import Policy, PolicyOrName, ZoneName
+from meshwork.state.connect import check_url, connect
 
 DEFAULT_FILE = Path(__file__).with_name("mesh.yaml")
 
@@ -23,6 +25,15 @@ HostPort = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za
 _LARGEST_PORT = 65535
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 ServiceName = Literal["vision", "nlp", "speech", "translation", "recommendation"]
+
+
+def _redis(url: str) -> str:
+    try:
+        if url:
+            connect(url)
+    except ConfigError as error:
+        raise PydanticCustomError("redis", "{problem}", {"problem": str(error)}) from error
+    return url
 
 
 def _with_port(address: str) -> str:
@@ -63,7 +74,7 @@ class MeshConfig:
     """All of `mesh.yaml`."""
 
     name: Name = "default"  # meshes of different names may share one Redis
-    redis: str = ""  # URL; "" runs a Valkey inside
+    redis: Annotated[str, AfterValidator(_redis)] = ""  # URL; "" runs a Valkey inside
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     services: dict[ServiceName, ServiceConfig] = field(default_factory=dict)
 
@@ -73,7 +84,12 @@ class MeshConfig:
         return replace(self, gateway=replace(self.gateway, listen=f"{host}:{port}"))
 
     def with_redis(self, url: str) -> MeshConfig:
-        """The same mesh with its state in the Redis at `url`."""
+        """The same mesh with its state in the Redis at `url`.
+
+        Raises:
+            ConfigError: `url` is not one.
+        """
+        check_url(url, "--redis")
         return replace(self, redis=url)
 
     def with_replicas(self, counts: Mapping[str, int]) -> MeshConfig:
@@ -182,5 +198,7 @@ def _where(location: tuple[int | str, ...]) -> str:
 def _what(entry: Any) -> str:
     if entry["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return "no such setting; `meshwork config show` prints those there are"
+    if entry["type"] == "redis":
+        return str(entry["msg"])
     message = entry["msg"].removeprefix("Value error, ")
     return f"{message[0].lower()}{message[1:]}, not {entry['input']!r}"

@@ -52,6 +52,7 @@ from meshwork.state.wishes import Wishes
 log = logging.getLogger(__name__)
 
 DRAIN_CONFIRM_S = 3.0  # the longest to wait for the routers' word that no client's snapshot holds us
+REVOKE_S = 1.0  # the longest that a Redis which hangs keeps us from ending
 EXIT_NO_MODEL = 3
 
 
@@ -326,6 +327,7 @@ class _Lease:
     async def revoke(self) -> None:
         """Gives the lease up, if Redis can be reached."""
         try:
-            await self._book.revoke(self._replica.name)
-        except REDIS_AWAY:
+            async with asyncio.timeout(REVOKE_S):
+                await self._book.revoke(self._replica.name)
+        except REDIS_AWAY:  # TimeoutError is one of them
             log.warning("Redis is away, the lease will lapse by itself")

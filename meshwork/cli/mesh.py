@@ -60,7 +60,12 @@ def _counts(pairs: tuple[str, ...]) -> dict[str, int]:
     help="A mesh.yaml; see `meshwork config show`.",
 )
 @click.option(
-    "--redis", "redis_url", default="", metavar="URL", help="Keep state in this Redis, not in an own Valkey."
+    "--redis",
+    "redis_url",
+    default="",
+    metavar="URL",
+    help="Keep state in this Redis, not in an own Valkey: redis://, rediss:// (TLS), "
+    "redis+sentinel://HOST,HOST/MASTER or redis+cluster://HOST,HOST.",
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the gateway.")
 @click.option(
@@ -80,6 +85,7 @@ def up(
       meshwork up
       meshwork up -d --port 9000 --replicas nlp=2
       meshwork up --config mesh.yaml --redis redis://10.0.0.5:6379
+      meshwork up --redis redis+sentinel://10.0.0.5,10.0.0.6/mymaster
     """
     settings = config.read(config_file) if config_file else config.read()
     settings = settings.with_replicas(_counts(replicas))

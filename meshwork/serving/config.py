@@ -15,6 +15,7 @@ from meshwork.devices import parse_devices
 from meshwork.errors import ConfigError
 from meshwork.front import Front
 from meshwork.model_config import ModelConfig, list_from_json
+from meshwork.state.connect import check_url
 
 REDIS_URL = "redis://127.0.0.1:6379"
 
@@ -23,7 +24,7 @@ REDIS_URL = "redis://127.0.0.1:6379"
 class ReplicaConfig:
     """How to run one replica; each field is the environment variable in its comment."""
 
-    redis_url: str = REDIS_URL  # MESHWORK_REDIS_URL: where leases and state are kept
+    redis_url: str = REDIS_URL  # MESHWORK_REDIS_URL: where leases and state are; see meshwork.state.connect
     mesh: str = "default"  # MESHWORK_MESH: meshes of different names share a Redis without meeting
     replica: str = ""  # MESHWORK_REPLICA: unique name; "" makes one up
     listen: str = "127.0.0.1:0"  # MESHWORK_LISTEN: host:port to serve on; port 0 takes a free one
@@ -42,6 +43,7 @@ class ReplicaConfig:
     drain_s: float = 15.0  # MESHWORK_DRAIN_S: the longest that work in flight may take at the end
 
     def __post_init__(self) -> None:
+        check_url(self.redis_url, "MESHWORK_REDIS_URL")
         addresses = {"MESHWORK_LISTEN": self.listen}
         if self.http_listen not in ("", "off"):
             addresses["MESHWORK_HTTP_LISTEN"] = self.http_listen

@@ -6,6 +6,8 @@ so that a replica which asks late (or twice) hears it too.
 
 from __future__ import annotations
 
+import asyncio
+
 from redis.asyncio import Redis
 
 from meshwork.state.connect import REPLY_TIMEOUT_S
@@ -31,8 +33,15 @@ class Drains:
             await batch.execute()
 
     async def confirmed(self, replica: str, timeout_s: float) -> bool:
-        """Waits at most `timeout_s` for the router's word on `replica`; False if it did not come."""
-        key = self._keys.drained(replica)
+        """Waits at most `timeout_s` for the router's word on `replica`; False if it did not come.
+
+        Raises:
+            TimeoutError: Redis hangs, so nobody knows.
+        """
+        async with asyncio.timeout(timeout_s + 1):
+            return await self._confirmed(self._keys.drained(replica), timeout_s)
+
+    async def _confirmed(self, key: str, timeout_s: float) -> bool:
         # One blocking command must end before the client's own reply timeout does.
         while timeout_s > 0:
             wait_s = min(timeout_s, REPLY_TIMEOUT_S / 2)

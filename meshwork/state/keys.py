@@ -6,13 +6,17 @@ from dataclasses import dataclass
 
 
 def escape(part: str) -> str:
-    """`part` without a colon, one to one, so that text of users can't collide with another key."""
-    return part.replace("%", "%25").replace(":", "%3A")
+    """`part` without a colon or a closing brace, one to one, so that text of users can't collide with
+    another key or end a hash tag."""
+    return part.replace("%", "%25").replace(":", "%3A").replace("}", "%7D")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Keys:
-    """Names of one mesh, all below `meshwork:MESH:`.
+    """Names of one mesh, all below `meshwork:{MESH}:`.
+
+    The braces are a hash tag: in a cluster all keys of a mesh lie in one slot, so that a script or a
+    transaction may touch any of them.
 
     Attributes:
         mesh: name of the mesh; meshes of different names share a Redis without meeting.
@@ -24,7 +28,8 @@ class Keys:
         """The key of `parts`; different parts give different keys, whatever characters they hold."""
         if not parts:
             raise ValueError("a key needs at least one part")
-        return ":".join(("meshwork", escape(self.mesh), *map(escape, parts)))
+        tag = escape(self.mesh) or "%"  # an empty tag would be none
+        return ":".join(("meshwork", f"{{{tag}}}", *map(escape, parts)))
 
     @property
     def leases(self) -> str:
@@ -50,6 +55,11 @@ class Keys:
     def lease_log(self) -> str:
         """Sorted set: replica name by the number of the last change of its lease, the latest ones only."""
         return self.name("lease_log")
+
+    @property
+    def lease_pulse(self) -> str:
+        """String: the time in ms (Redis's clock) at which leases were last read."""
+        return self.name("lease_pulse")
 
     @property
     def lease_changes(self) -> str:

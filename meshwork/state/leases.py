@@ -27,14 +27,15 @@ from meshwork.router.v1.router_pb2 import Replica
 from meshwork.state.changes import Reason, changes
 from meshwork.state.connect import REDIS_AWAY
 from meshwork.state.keys import Keys
+from meshwork.state.pulse import PULSE
 
 log = logging.getLogger(__name__)
 
 LOG = 4096
 _AT_ONCE = 50  # leases that are parsed before others of the process have their turn
 
-# KEYS of every script: leases, lease_expiry, lease_epoch, lease_serial, lease_log. ARGV[1]: the channel
-# of changes.
+# KEYS of every script: leases, lease_expiry, lease_epoch, lease_serial, lease_log, lease_pulse. ARGV[1]:
+# the channel of changes.
 _BEGIN = f"""
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -74,6 +75,7 @@ if redis.call('HDEL', KEYS[1], ARGV[2]) == 1 then changed(ARGV[2]) end
 # ARGV: channel.
 _REAP = (
     _BEGIN
+    + PULSE
     + """
 local lapsed = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)
 for _, name in ipairs(lapsed) do
@@ -87,11 +89,18 @@ return lapsed
 
 # ARGV: channel, epoch and number of the last change that the reader knows; number -1 to read all.
 # Returns the epoch, the number of the last change, whether all was read, the names of those that do not
-# hold (of what was read), and names and bodies by turns.
+# hold (of what was read), and names and bodies by turns. A server that took over from another may have
+# missed the latest leases, so its identity is part of the epoch; where INFO is forbidden the epoch is
+# what was stored.
 _READ = (
     _BEGIN
+    + PULSE
     + """
 local epoch = redis.call('GET', KEYS[3]) or ''
+local server = redis.pcall('INFO', 'server')
+if epoch ~= '' and type(server) == 'string' then
+  epoch = epoch .. '@' .. (string.match(server, 'run_id:(%x+)') or '')
+end
 local serial = tonumber(redis.call('GET', KEYS[4]) or '0')
 local since = tonumber(ARGV[3])
 if since < 0 or epoch ~= ARGV[2] or serial < since or serial - since > LOG then
@@ -120,7 +129,8 @@ class LeaseView:
 
     Attributes:
         replicas: by name; those whose lease lapsed are not in it.
-        epoch: changes when Redis lost what it knew; "" until the first lease.
+        epoch: changes when Redis lost what it knew, or when another server took over, which may have
+            missed the latest; "" until the first lease.
         reconnected: whether the connection to Redis was (re)made since the view before, so that
             leases may be missing which their replicas could not renew.
         changed: names of those that are not as in the view before; None if that is not known.
@@ -191,7 +201,14 @@ class LeaseBook:
     @property
     def _key_names(self) -> list[str]:
         keys = self._keys
-        return [keys.leases, keys.lease_expiry, keys.lease_epoch, keys.lease_serial, keys.lease_log]
+        return [
+            keys.leases,
+            keys.lease_expiry,
+            keys.lease_epoch,
+            keys.lease_serial,
+            keys.lease_log,
+            keys.lease_pulse,
+        ]
 
     async def renew(self, replica: Replica, ttl_s: float) -> None:
         """Says that `replica` lives and what it serves; holds for `ttl_s` seconds."""

@@ -139,8 +139,10 @@ class Supervisor:
                 return
             except REDIS_AWAY as error:
                 if time.monotonic() > give_up:
-                    lines = "\n".join(self._home.last_lines("valkey", CRASH_LINES))
-                    raise FailedPrecondition(f"Redis does not answer: {error}\n{lines}".strip()) from error
+                    lines = self._home.last_lines("valkey", CRASH_LINES) if "valkey" in self._children else []
+                    raise FailedPrecondition(
+                        "\n".join([f"Redis does not answer: {error}", *lines])
+                    ) from error
                 await asyncio.sleep(0.05)
 
     async def _start_router(self) -> None:

@@ -16,12 +16,13 @@ keep the request's order. Times that callers leave out come from Redis's clock, 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import math
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -32,6 +33,7 @@ from meshwork.state.connect import REDIS_AWAY
 from meshwork.state.keys import Keys
 
 DAY_S = 86_400
+PATIENCE_S = 2.0  # the longest that a caller waits for a Redis that hangs
 TTL_VARIABLE = "MESHWORK_HISTORY_TTL_DAYS"
 
 # KEYS: the request, then the users' histories, then the taken_before of unknown items.
@@ -108,7 +110,7 @@ class Taken:
 class Histories:
     """Reads and writes them.
 
-    Every method raises Unavailable when Redis can't be reached.
+    Every method raises Unavailable when Redis can't be reached, within `PATIENCE_S`.
     """
 
     def __init__(self, redis: Redis, keys: Keys, limits: Limits | None = None) -> None:
@@ -161,7 +163,7 @@ class Histories:
                 f"{token}:{index:04}:{event.item}",
                 event.item,
             ]
-        with _reaching():
+        async with _reaching():
             recorded = await self._record(keys=keys, args=arguments)
         if not recorded:
             raise InvalidArgument(
@@ -170,24 +172,25 @@ class Histories:
 
     async def of(self, user: str) -> list[str]:
         """The items of a user's history, oldest first; empty for one without."""
-        with _reaching():
+        async with _reaching():
             members: Any = await self._redis.zrange(self._keys.name("history", user), 0, -1)
         return [member.split(":", 2)[2] for member in members]
 
     async def taken_before(self, item: str) -> dict[str, float]:
         """Items that users took shortly before an unknown `item` -> how often, most often first."""
-        with _reaching():
+        async with _reaching():
             pairs: Any = await self._redis.zrevrange(
                 self._keys.name("taken_before", item), 0, -1, withscores=True
             )
         return {other: float(count) for other, count in pairs}
 
 
-@contextmanager
-def _reaching() -> Iterator[None]:
+@asynccontextmanager
+async def _reaching() -> AsyncIterator[None]:
     try:
-        yield
-    except REDIS_AWAY as error:
+        async with asyncio.timeout(PATIENCE_S):
+            yield
+    except REDIS_AWAY as error:  # TimeoutError is one of them
         raise Unavailable(
             "the histories can't be reached: Redis does not answer or takes no writes; try again soon, "
             "or give Recommend a list of items in place of a user",

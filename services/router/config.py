@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 from meshwork.errors import ConfigError
 from meshwork.policy import Policy, from_json
+from meshwork.state.connect import check_url
 from meshwork.xds.resources import split_address
 from services.router import contract
 from services.router.policy import hash_fields
@@ -36,6 +37,7 @@ class RouterConfig:
     max_message_bytes: int = MAX_MESSAGE_BYTES  # MESHWORK_MAX_MESSAGE_BYTES: largest request message
 
     def __post_init__(self) -> None:
+        check_url(self.redis_url, "MESHWORK_REDIS_URL")
         addresses = {"MESHWORK_ROUTER_LISTEN": [self.router_listen], "MESHWORK_ROUTERS": list(self.routers)}
         if self.gateway_listen:
             addresses["MESHWORK_GATEWAY_LISTEN"] = [self.gateway_listen]

@@ -18,10 +18,13 @@ from dataclasses import dataclass, replace
 from meshwork.router.v1 import router_pb2
 from meshwork.state.connect import REDIS_AWAY
 from meshwork.state.leases import LeaseBook, LeaseView
+from services.router.memory import Memory
 
 log = logging.getLogger(__name__)
 
 GRACE_S = 6.0
+RECALL_S = 1.0  # how long Redis has for its first answer before the last start's replicas are taken
+KEEP_INTERVAL_S = 5.0
 REAP_INTERVAL_S = 0.5
 WATCH_QUEUE = 1024
 
@@ -57,11 +60,17 @@ class Roster:
         """Whether nothing will change unless the leases do."""
         return self.known and self._reviewed and now >= self._grace_until
 
+    def recall(self, replicas: Replicas) -> bool:
+        """Takes replicas of a moment ago for a guess, if nothing was read; true if there are some."""
+        if not self.born:
+            self.replicas = replicas
+        return not self.born and bool(replicas)
+
     def update(self, view: LeaseView, now: float) -> list[Change]:
         """Takes a view of the leases in; gives what changed."""
         if self._born is None:
             self._born = now
-        elif self.replicas and (view.reconnected or view.epoch != self._epoch):
+        if self.replicas and (view.reconnected or view.epoch != self._epoch):
             self._grace_until = now + self._grace_s
         self._epoch = view.epoch
         # A Redis without any lease may be one that forgot them all just before we came.
@@ -107,11 +116,16 @@ class Registry:
     Attributes:
         changed: set whenever the replicas, or whether they are known, changed; the one who plans
             clears it.
+
+    Args:
+        memory: keeps the replicas for a start while Redis is away.
     """
 
-    def __init__(self, book: LeaseBook, *, grace_s: float = GRACE_S) -> None:
+    def __init__(self, book: LeaseBook, *, grace_s: float = GRACE_S, memory: Memory | None = None) -> None:
         self._book = book
+        self._memory = memory
         self._roster = Roster(grace_s)
+        self._heard = False  # whether Redis answered since the replicas were last written down
         self._watchers: set[asyncio.Queue[Change]] = set()
         # By host and start of the process: one that starts anew under its old name may be elsewhere.
         self._hosts: dict[tuple[str, int], str] = {}
@@ -134,6 +148,8 @@ class Registry:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow(), name="leases")
             group.create_task(self._reap(), name="lapsed leases")
+            if self._memory is not None:
+                group.create_task(self._remember(self._memory), name="memory")
 
     async def watch(self) -> AsyncGenerator[Change, None]:
         """Yields the replicas there are as ADDED and then each change, for ever.
@@ -158,11 +174,26 @@ class Registry:
             async for view in views:
                 await self._take(view)
 
+    async def _remember(self, memory: Memory) -> None:
+        await asyncio.sleep(RECALL_S)
+        if not self._roster.born and self._roster.recall(await asyncio.to_thread(memory.recall)):
+            log.warning("Redis is away: starting with the replicas that the last router knew")
+            for change in differences({}, self.replicas):
+                self._changed.add(change.replica.name)
+                self._tell(change)
+            self.changed.set()
+        while True:
+            if self._heard:
+                self._heard = False
+                await asyncio.to_thread(memory.keep, dict(self.replicas))
+            await asyncio.sleep(KEEP_INTERVAL_S)
+
     async def _reap(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             with contextlib.suppress(*REDIS_AWAY):
                 await self._book.reap()
+                self._heard = self.known
                 # The end of a grace period is a change that no lease announces.
                 if self._roster.born and not self._roster.settled(loop.time()):
                     await self._take(await self._book.view())

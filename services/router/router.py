@@ -32,6 +32,7 @@ from services.router.discovery import Discovery
 from services.router.fallback import Fallback
 from services.router.gateway import GatewaySettings, cors, gateway_listener
 from services.router.inference_service import MeshInference
+from services.router.memory import Memory
 from services.router.model_versions import serving
 from services.router.planner import PlanSettings, plan
 from services.router.policy import hash_fields
@@ -59,7 +60,7 @@ class Router:
         self._services = contract.services()
         self._redis = redis
         self._keys = keys
-        self._registry = Registry(LeaseBook(redis, keys))
+        self._registry = Registry(LeaseBook(redis, keys), memory=Memory(config.folder, config.mesh))
         self._desired = Desired(redis, keys)
         self._drains = Drains(redis, keys)
         self._wanted: Mapping[str, int] = {}

