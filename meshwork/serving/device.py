@@ -28,6 +28,7 @@ from typing import Any, Protocol
 from meshwork.errors import DeadlineExceeded, Overloaded
 from meshwork.serving import metrics
 from meshwork.serving.call import Call
+from meshwork.serving.capacity import moved
 from meshwork.serving.cost import CostModel
 from meshwork.serving.lane import AnyTask, Lane, Work, padding_waste
 from meshwork.serving.load import LoadMeter
@@ -257,6 +258,7 @@ class BatchSource:
     def __init__(self, model: str, task: AnyTask, lane: Lane, device: Device, siblings: int) -> None:
         self.task = task
         self.costs = CostModel(longest_s=task.longest_batch_s)
+        self.item_cost = 0.0  # mean cost of an item; 0 while not known
         self.may_run_on_loop = task.light and device.name.startswith("cpu")
         self._lane = lane
         self._siblings = siblings  # devices that share the lane
@@ -297,6 +299,7 @@ class BatchSource:
     def learned(self, batch: Sequence[Work[Done]], cost: float, begun: float, elapsed_s: float) -> None:
         """Takes a batch's measured time into the cost model and the metrics."""
         self.costs.learn(cost, elapsed_s)
+        self.item_cost = moved(self.item_cost, cost / len(batch))
         self._items.observe(len(batch))
         self._cost.observe(cost)
         self._compute.observe(elapsed_s)
