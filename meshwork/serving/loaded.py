@@ -42,7 +42,7 @@ class Worker:
     @property
     def item_s(self) -> float:
         """Seconds that an item takes there in a good batch, as measured lately; 0 while not known."""
-        return self.source.costs.best_rate * self.source.item_cost
+        return self.source.rate_s * self.source.item_cost
 
 
 @dataclass(frozen=True, slots=True)

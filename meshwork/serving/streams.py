@@ -62,6 +62,7 @@ class StreamSource:
         self._active: dict[int, Stream] = {}
         self._leaving: list[int] = []
         self.costs = CostModel()  # of a step, by its callers
+        self.served_cost = 0.0
         self.item_cost = 0.0  # mean steps of an answer; 0 while not known
         self._steps = metrics.COMPUTE.labels(model, device.name)
         self._callers = metrics.BATCH_ITEMS.labels(model, device.name)
@@ -80,6 +81,11 @@ class StreamSource:
     def busy(self) -> bool:
         """Whether anybody waits or is being answered."""
         return bool(self._active or self._lane.queued)
+
+    @property
+    def rate_s(self) -> float:
+        """Seconds of one caller's step among as many others as is best; 0 if unknown."""
+        return self.costs.best_rate
 
     def queued_s(self) -> float:
         """The next step, if there is one: nobody knows how many will follow."""
@@ -143,9 +149,11 @@ class StreamSource:
                 stream.joined = begun
                 self._active[stream.key] = stream
         if pieces or self._active:
-            self.costs.learn(max(1, len(self._active)), took_s)
+            callers = max(1, len(self._active))
+            self.costs.learn(callers, took_s)
+            self.served_cost += callers
             self._steps.observe(took_s)
-            self._callers.observe(max(1, len(self._active)))
+            self._callers.observe(callers)
         for stream in self._active.values():
             stream.compute_s += took_s
             stream.steps += 1

@@ -47,7 +47,13 @@ _BALANCING: dict[str, tuple[str, Values]] = {
     # Weights come from the load that hosts report with their answers (gRFC A58).
     "weighted_round_robin": (
         f"{_POLICIES}.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
-        {"blackout_period": "1s", "weight_update_period": "1s", "weight_expiration_period": "60s"},
+        # A report is as good as the next one, so the first counts at once; 0.1 s is the least there is.
+        {
+            "blackout_period": "0s",
+            "weight_update_period": "0.1s",
+            "weight_expiration_period": "180s",
+            "error_utilization_penalty": 1.0,
+        },
     ),
     "least_request": (f"{_POLICIES}.least_request.v3.LeastRequest", {"choice_count": 2}),
     "round_robin": (f"{_POLICIES}.round_robin.v3.RoundRobin", {}),
