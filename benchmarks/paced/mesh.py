@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -108,6 +108,11 @@ class PacedMesh:
         models = list_to_json((ModelConfig(source=str(model)),))
         self._start(f"nlp-{index}", "benchmarks.paced", "ready on", MODELS=models, REPLICA=f"nlp-{index}")
 
+    def address(self, index: int) -> str:
+        """Where replica `index` serves."""
+        _, _, rest = (self.folder(f"nlp-{index}") / "log").read_text().partition("ready on ")
+        return rest.partition("\n")[0].strip()
+
     def pace(self, index: int, pace: Pace) -> None:
         """Sets how long a replica needs from its next batch on."""
         file = self.folder(f"model-{index}") / PACE
@@ -153,8 +158,3 @@ def running(folder: Path, policies: Sequence[str], replicas: int) -> Iterator[Pa
         finally:
             for name in sorted(mesh.processes):
                 mesh.stop(name)
-
-
-def median_of(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Each figure's median over the runs."""
-    return {key: sorted(run[key] for run in runs)[len(runs) // 2] for key in runs[0]}

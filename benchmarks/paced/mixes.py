@@ -11,7 +11,7 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,14 @@ class Mix:
     def at(self, share: float) -> tuple[Pace, ...]:
         """The paces when that share of the time is over."""
         return self.later if self.later and share >= 0.5 else self.paces
+
+    def slower(self, more_ms: float) -> Mix:
+        """The same with so much more for each batch."""
+        paces, later = (
+            tuple(replace(pace, batch_ms=pace.batch_ms + more_ms) for pace in part)
+            for part in (self.paces, self.later)
+        )
+        return replace(self, paces=paces, later=later)
 
 
 def _mix(name: str, *ms: float, later: Sequence[float] = ()) -> Mix:

@@ -20,6 +20,8 @@ from __future__ import annotations
 import math
 
 _SMOOTHING = 0.2  # weight of the newest batch in the pace
+_SMOOTHING_FAR = 0.6  # of one that says again that the pace is another
+_FAR = 1.5  # times: so much longer, or shorter, than expected says so
 _SHAPE = 0.005  # the least weight of the newest batch in its bin's rate
 _MOST = 5.0  # times longer than expected; more tells no more
 _AS_GOOD = 1.05  # a rate this near to the best is as good
@@ -37,6 +39,7 @@ class CostModel:
     def __init__(self, *, longest_s: float = 0.1) -> None:
         self._longest_s = longest_s
         self._pace = 1.0
+        self._far = 0  # 1 or -1 if the last batch was far longer or shorter than expected
         self._rates: dict[int, float] = {}  # bin -> seconds per unit of cost, at pace 1
         self._seen: dict[int, int] = {}  # bin -> batches
         self._batches = 0
@@ -64,10 +67,13 @@ class CostModel:
         if seen == 1:
             self._rates[index] = sample / self._pace
         else:
-            surprise = min(sample / (self._rates[index] * self._pace), _MOST) - 1.0
+            times = min(sample / (self._rates[index] * self._pace), _MOST)
+            far = (times > _FAR) - (times * _FAR < 1.0)
+            smoothing = _SMOOTHING_FAR if far and far == self._far else _SMOOTHING
             shape = max(1.0 / seen, _SHAPE)
-            self._rates[index] *= 1.0 + shape * surprise
-            self._pace *= 1.0 + _SMOOTHING * (1.0 - shape) * surprise
+            self._far = far
+            self._rates[index] *= 1.0 + shape * (times - 1.0)
+            self._pace *= 1.0 + smoothing * (1.0 - shape) * (times - 1.0)
         self._best = min(self._rates.values())
         self._budget = self._planned()
 

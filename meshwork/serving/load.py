@@ -2,7 +2,7 @@
 
 Weight of a replica = rate of answers / utilization (gRFC A58, "Client-side weighted round robin"):
 
-    utilization = rate of answers x work of an answer x (1 + backlog / 100 ms) / ramp
+    utilization = rate of answers x work of an answer x (1 + backlog / 50 ms) / ramp
 
 *Work* is the device time that an answer takes in good batches, at the device's pace of now, on the
 busiest device: measured work, not the process's CPU, nor the share of time that a device is busy. That
@@ -31,8 +31,8 @@ _THOUSANDTHS = 1000.0
 _WINDOW_S = 1.0  # of rates
 _KEEP = 1 - 1 / 64  # of what is known about the mean answer, at each new one
 _SAME = 0.07  # work that changed by less is as it was
-_USUAL_S, _USUAL_ANSWERS = 0.03, 3.0  # queue that is usual: seconds, and answers' work on top
-_BACKLOG_S = 0.1  # that halves the weight
+_USUAL_S, _USUAL_ANSWERS = 0.03, 2.0  # queue that is usual: seconds, and answers' work on top
+_BACKLOG_S = 0.05  # that halves the weight
 _LEAST = 0.02  # of its weight that a replica keeps, so that it is asked now and then
 _RAMP_S = 5.0  # from READY to the whole weight
 _RAMP_FROM = 0.1

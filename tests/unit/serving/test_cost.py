@@ -67,7 +67,7 @@ def test_a_device_that_becomes_slow_is_slow_for_sizes_that_it_has_not_seen_since
     model = learned({1: 0.010, 64: 0.064})
     for _ in range(200):
         model.learn(1, 0.010)
-    for _ in range(20):
+    for _ in range(6):
         model.learn(1, 0.100)
     assert model.queue_seconds(64) == pytest.approx(0.64, rel=0.2)
 

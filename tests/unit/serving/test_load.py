@@ -120,7 +120,7 @@ def test_a_usual_queue_changes_nothing_and_a_long_one_spares_the_replica() -> No
     whole = replica.weight
     replica.device.waiting_s = 0.05
     assert replica.weight == pytest.approx(whole)
-    replica.device.waiting_s = 0.06 + 0.3
+    replica.device.waiting_s = 0.05 + 0.15
     assert replica.weight == pytest.approx(whole / 4)
     replica.device.waiting_s = 1000
     assert replica.weight == pytest.approx(whole / 50)
