@@ -174,6 +174,7 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
             elif not stop.is_set():
                 background.append(group.create_task(follower.run(), name="wishes"))
                 spare_the_collector()
+                load.ready()
                 lease.enter(router_pb2.REPLICA_STATE_READY)
                 await _set_health(checks, spec, health_pb2.HealthCheckResponse.SERVING)
                 if replica.http_address:

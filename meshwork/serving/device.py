@@ -19,7 +19,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from typing import Any, Protocol
 from meshwork.errors import DeadlineExceeded, Overloaded
 from meshwork.serving import metrics
 from meshwork.serving.call import Call
+from meshwork.serving.capacity import moved
 from meshwork.serving.cost import CostModel
 from meshwork.serving.lane import AnyTask, Lane, Work, padding_waste
 from meshwork.serving.load import LoadMeter
@@ -80,6 +81,14 @@ class Source(Protocol):
     def queued_bytes(self) -> int:
         """Bytes that wait."""
 
+    @property
+    def served_cost(self) -> float:
+        """Cost of all that was served so far."""
+
+    @property
+    def rate_s(self) -> float:
+        """Seconds per unit of cost in good batches, at the pace of now; 0 if unknown."""
+
     def queued_s(self) -> float:
         """Device time that what waits will take, as far as is known."""
 
@@ -118,7 +127,6 @@ class Device:
         self.name = name
         self.thread = ThreadPoolExecutor(1, thread_name_prefix=f"device-{name}", initializer=_yield_to_calls)
         self.clock = clock
-        self._load = load
         self._bounds = bounds or Bounds()
         self._used_s: dict[Source, float] = {}  # virtual time of each source: device seconds
         self._virtual = 0.0
@@ -126,7 +134,12 @@ class Device:
         self._preparing_bytes = 0
         self._running: tuple[float, float] | None = None  # when the job began, how long it should take
         self._wake = asyncio.Event()
-        load.add_device(self.wait_s)
+        load.add_device(self)
+
+    @property
+    def work(self) -> Iterable[Source]:
+        """What runs here."""
+        return self._used_s
 
     def add(self, source: Source) -> None:
         """Lets a source's work run here."""
@@ -221,12 +234,10 @@ class Device:
                 continue
             begun = self.clock()
             self._running = begun, job.expected_s
-            self._load.device_begins(self.name)
             if job.on_loop:
                 result = job.run()
             else:
                 result = await loop.run_in_executor(self.thread, job.run)
-            self._load.device_ends(self.name)
             self._running = None
             elapsed_s = self.clock() - begun
             if source in self._used_s:
@@ -257,6 +268,8 @@ class BatchSource:
     def __init__(self, model: str, task: AnyTask, lane: Lane, device: Device, siblings: int) -> None:
         self.task = task
         self.costs = CostModel(longest_s=task.longest_batch_s)
+        self.served_cost = 0.0
+        self.item_cost = 0.0  # mean cost of an item; 0 while not known
         self.may_run_on_loop = task.light and device.name.startswith("cpu")
         self._lane = lane
         self._siblings = siblings  # devices that share the lane
@@ -276,6 +289,11 @@ class BatchSource:
     def queued_bytes(self) -> int:
         """Bytes that wait."""
         return self._lane.queued_bytes
+
+    @property
+    def rate_s(self) -> float:
+        """Seconds per unit of cost in good batches, at the pace of now; 0 if unknown."""
+        return self.costs.best_rate
 
     def queued_s(self) -> float:
         """This device's part of the time that what waits will take."""
@@ -297,6 +315,8 @@ class BatchSource:
     def learned(self, batch: Sequence[Work[Done]], cost: float, begun: float, elapsed_s: float) -> None:
         """Takes a batch's measured time into the cost model and the metrics."""
         self.costs.learn(cost, elapsed_s)
+        self.served_cost += cost
+        self.item_cost = moved(self.item_cost, cost / len(batch))
         self._items.observe(len(batch))
         self._cost.observe(cost)
         self._compute.observe(elapsed_s)

@@ -39,6 +39,11 @@ class Worker:
     device: Device
     source: BatchSource | StreamSource
 
+    @property
+    def item_s(self) -> float:
+        """Seconds that an item takes there in a good batch, as measured lately; 0 while not known."""
+        return self.source.rate_s * self.source.item_cost
+
 
 @dataclass(frozen=True, slots=True)
 class Streamed:

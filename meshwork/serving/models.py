@@ -24,6 +24,7 @@ from meshwork.model_config import ModelConfig
 from meshwork.router.v1 import router_pb2
 from meshwork.serving.build import COMMON_TASKS, task_class
 from meshwork.serving.call import Call, CallContext
+from meshwork.serving.capacity import moved
 from meshwork.serving.card import CardError, ModelCard, ModelDirectory
 from meshwork.serving.device import Bounds
 from meshwork.serving.lane import AnyTask
@@ -95,6 +96,11 @@ class ModelTable:
 
     def describe(self) -> list[router_pb2.Model]:
         """The models as a lease shows them, those loading and failed included."""
+        for entry in self._roster:
+            if entry.loaded is not None:
+                entry.speed.take((each.item_s for each in entry.loaded.workers), entry.call_items)
+                entry.described.item_ms = entry.speed.item_ms
+                entry.described.capacity_rps = entry.speed.capacity_rps
         return list(self._described.values())
 
     @property
@@ -258,6 +264,7 @@ class ModelTable:
         call = Call.of(context)
         loaded = entry.loaded or await self._ready(entry, call)
         entry.uses += 1
+        entry.call_items = moved(entry.call_items, len(inputs))
         try:
             outcomes = await loaded.items(inputs, call)
         finally:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meshwork.errors import FailedPrecondition, InvalidArgument, ModelNotFound
 from meshwork.model_config import ModelConfig
 from meshwork.names import version_order
 from meshwork.router.v1 import router_pb2
+from meshwork.serving.capacity import Speed
 from meshwork.serving.card import ModelCard, ModelDirectory
 from meshwork.serving.lane import AnyTask
 from meshwork.serving.loaded import Loaded
@@ -31,6 +32,8 @@ class Entry:
     last_used: float = 0.0
     load_s: float = _LOAD_GUESS_S  # what its last load took
     measured_bytes: int = 0  # what it was last seen to take on one device
+    call_items: float = 0.0  # mean items of a call; 0 while not known
+    speed: Speed = field(default_factory=Speed)
 
     @property
     def card(self) -> ModelCard:

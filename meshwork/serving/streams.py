@@ -16,6 +16,8 @@ from typing import Any
 from meshwork.errors import DeadlineExceeded, Overloaded
 from meshwork.serving import metrics
 from meshwork.serving.call import Call
+from meshwork.serving.capacity import moved
+from meshwork.serving.cost import CostModel
 from meshwork.serving.device import Device, Job
 from meshwork.serving.lane import Lane, Work
 from meshwork.serving.task import StreamTask
@@ -24,7 +26,6 @@ from meshwork.serving.threads import contained
 AnyStreamTask = StreamTask[Any, Any, Any, Any]
 
 _JOINING = 8  # callers that may join with one step
-_SMOOTHING = 0.2  # weight of the newest step in the learned time of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Stream:
     pieces: asyncio.Queue[Piece] = field(default_factory=asyncio.Queue)
     joined: float = 0.0  # when it came onto the device; 0 while it waits
     compute_s: float = 0.0  # of the steps that it took part in
+    steps: int = 0  # that it took part in
     most: int = 1  # callers in the fullest of them
 
 
@@ -59,7 +61,9 @@ class StreamSource:
         self._keys = 0
         self._active: dict[int, Stream] = {}
         self._leaving: list[int] = []
-        self._step_s = 0.0
+        self.costs = CostModel()  # of a step, by its callers
+        self.served_cost = 0.0
+        self.item_cost = 0.0  # mean steps of an answer; 0 while not known
         self._steps = metrics.COMPUTE.labels(model, device.name)
         self._callers = metrics.BATCH_ITEMS.labels(model, device.name)
 
@@ -78,13 +82,21 @@ class StreamSource:
         """Whether anybody waits or is being answered."""
         return bool(self._active or self._lane.queued)
 
+    @property
+    def rate_s(self) -> float:
+        """Seconds of one caller's step among as many others as is best; 0 if unknown."""
+        return self.costs.best_rate
+
     def queued_s(self) -> float:
         """The next step, if there is one: nobody knows how many will follow."""
-        return self._step_s if self.busy else 0.0
+        return self._step_s() if self.busy else 0.0
 
     def seconds(self, cost: float) -> float:
         """The time to a first piece: one step, whatever the cost."""
-        return self._step_s
+        return self._step_s()
+
+    def _step_s(self) -> float:
+        return self.costs.seconds(max(1, len(self._active)))
 
     def open(self, prepared: Any, call: Call) -> Stream:
         """Queues a caller; its pieces come in `pieces`, the last one finished."""
@@ -119,7 +131,7 @@ class StreamSource:
         leaving, self._leaving = self._leaving, []
         if not (joining or leaving or self._active):
             return None
-        return _Step(self, joining, leaving, self._step_s)
+        return _Step(self, joining, leaving, self._step_s())
 
     def settled(
         self, step: _Step, pieces: Sequence[tuple[int, Any, bool]], begun: float, took_s: float
@@ -137,11 +149,14 @@ class StreamSource:
                 stream.joined = begun
                 self._active[stream.key] = stream
         if pieces or self._active:
-            self._step_s += (took_s - self._step_s) * (_SMOOTHING if self._step_s else 1.0)
+            callers = max(1, len(self._active))
+            self.costs.learn(callers, took_s)
+            self.served_cost += callers
             self._steps.observe(took_s)
-            self._callers.observe(max(1, len(self._active)))
+            self._callers.observe(callers)
         for stream in self._active.values():
             stream.compute_s += took_s
+            stream.steps += 1
             stream.most = max(stream.most, len(self._active))
         for key, raw, finished in pieces:
             found = self._active.get(key)
@@ -150,6 +165,7 @@ class StreamSource:
             last = finished or isinstance(raw, Exception)
             found.pieces.put_nowait(Piece(raw, last))
             if last:
+                self.item_cost = moved(self.item_cost, found.steps)
                 del self._active[key]
                 self._leaving.append(key)
 

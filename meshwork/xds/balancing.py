@@ -20,7 +20,9 @@ Choice = Literal["weighted_round_robin", "least_request", "round_robin", "ring_h
 # How soon and how often a host's reports count.
 BLACKOUT = "0s"
 WEIGHT_UPDATE = "0.1s"
-WEIGHT_EXPIRATION = "60s"
+WEIGHT_EXPIRATION = "180s"
+# How much a host's share of failed answers counts as load (gRFC A58).
+ERROR_PENALTY = 1.0
 # At its start a new host's weight is this part of what it will be.
 SLOW_START_LEAST_PERCENT = 10.0
 # Entries of the ring: enough that hosts get equal shares to a few percent, few enough to build in no time.
@@ -84,6 +86,7 @@ def _values(choice: Choice, balancing: Balancing) -> Values:
             "blackout_period": BLACKOUT,
             "weight_update_period": WEIGHT_UPDATE,
             "weight_expiration_period": WEIGHT_EXPIRATION,
+            "error_utilization_penalty": ERROR_PENALTY,
         }
     elif choice == "least_request":
         values["choice_count"] = 2

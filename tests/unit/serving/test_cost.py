@@ -61,3 +61,21 @@ def test_one_odd_measurement_does_not_stay() -> None:
     for _ in range(40):
         model.learn(1, 0.010)
     assert model.seconds(1) == pytest.approx(0.010, rel=0.1)
+
+
+def test_a_device_that_becomes_slow_is_slow_for_sizes_that_it_has_not_seen_since() -> None:
+    model = learned({1: 0.010, 64: 0.064})
+    for _ in range(200):
+        model.learn(1, 0.010)
+    for _ in range(6):
+        model.learn(1, 0.100)
+    assert model.queue_seconds(64) == pytest.approx(0.64, rel=0.2)
+
+
+def test_what_a_full_batch_would_need_is_known_from_lone_items() -> None:
+    model = CostModel(longest_s=10.0)
+    for cost in (1, 64, 1, 64, 1, 64):
+        model.learn(cost, 0.010 + 0.001 * cost)
+    for _ in range(100):
+        model.learn(1, 0.011)
+    assert model.best_rate == pytest.approx(0.074 / 64, rel=0.02)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from meshwork.errors import FailedPrecondition, InvalidArgument, ModelNotFound
+from meshwork.errors import FailedPrecondition, InvalidArgument, MeshworkError, ModelNotFound
 from meshwork.model_config import ModelConfig
 from meshwork.names import version_order
 from meshwork.router.v1 import router_pb2
@@ -15,7 +16,21 @@ from meshwork.serving.models import ModelTable
 from tests.unit.contexts import FakeContext
 from tests.unit.serving.echo_task import Echo, Loud
 
-TASKS = {"echo": "tests.unit.serving.echo_task:Echo", "loud": "tests.unit.serving.echo_task:Loud"}
+TASKS = {
+    "echo": "tests.unit.serving.echo_task:Echo",
+    "loud": "tests.unit.serving.echo_task:Loud",
+    "steady": "tests.unit.serving.test_models:Steady",
+}
+
+
+class Steady(Echo):
+    """Needs 3 ms an item, one item at a time."""
+
+    max_batch_items = 1
+
+    def forward(self, batch: Sequence[str]) -> Sequence[str | MeshworkError]:
+        time.sleep(0.003)
+        return super().forward(batch)
 
 
 def write_card(folder: Path, name: str, version: str, methods: str = "[Say]", task: str = "echo") -> str:
@@ -141,3 +156,15 @@ async def test_closing_closes_the_models(tmp_path: Path) -> None:
 def test_versions_are_ordered_as_people_count() -> None:
     versions = ["10", "2", "1.10", "1.2", "1"]
     assert sorted(versions, key=version_order) == ["1", "1.2", "1.10", "2", "10"]
+
+
+async def test_the_lease_tells_what_the_replica_can_do_once_it_has_answered(
+    table: ModelTable, tmp_path: Path
+) -> None:
+    await table.add(ModelConfig(source=write_card(tmp_path, "a", "1", task="steady")))
+    assert (table.describe()[0].item_ms, table.describe()[0].capacity_rps) == (0, 0)
+    for _ in range(5):
+        await table.run(Steady, "Say", "", ["x", "y"], FakeContext())
+    model = table.describe()[0]
+    assert 2.0 < model.item_ms < 50.0
+    assert model.capacity_rps * 2 == pytest.approx(1000 / model.item_ms, rel=0.3)

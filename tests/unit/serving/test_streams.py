@@ -127,3 +127,10 @@ async def test_unloading_ends_streams_that_do_not_end_by_themselves(
     await table.unload("counter")
     with pytest.raises(Unavailable):
         await call
+
+
+async def test_a_stream_costs_the_device_as_many_steps_as_it_took(table: ModelTable) -> None:
+    await count(table, 5)
+    (worker,) = (await table.acquire(Counter, "Count", "", ANYONE)).workers
+    assert worker.source.item_cost == 5
+    assert worker.item_s > 0

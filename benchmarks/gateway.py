@@ -1,0 +1,197 @@
+"""What a call costs on its way: through the gateway beside a plain Envoy, proxyless beside direct.
+
+Two replicas of the product with a model that costs nothing, and four ways to them, in turn, again and
+again, by the same client:
+
+    direct       a channel to one replica
+    proxyless    xds:///, the product's default policy over both
+    plain        an Envoy with a static configuration: no filter but the router, HTTP/2 on both sides,
+                 plain round robin over both
+    gateway      the product's gateway: any client, any model, REST and gRPC-Web on the same port
+
+CPU is that of all processes a call goes through (client, proxy, replicas), and `proxy_us` the proxy's
+own; a ratio is the median over the rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.paced.mesh import ROOT, PacedMesh, running, until
+from benchmarks.paced.mixes import Pace
+from benchmarks.report import Targets, arguments, finish, machine
+from meshwork.supervisor.ports import free_port
+from services.router import envoy
+
+POLICY = "weighted_round_robin"
+REPLICAS = 2
+THREADS = "2"  # of each proxy, as the router starts it
+
+
+def plain_config(port: int, hosts: Sequence[str]) -> dict[str, Any]:
+    """A static Envoy: one listener, one route, one cluster."""
+
+    def address(host_port: str) -> dict[str, Any]:
+        host, _, number = host_port.rpartition(":")
+        return {"socket_address": {"address": host, "port_value": int(number)}}
+
+    types = "type.googleapis.com/envoy.extensions"
+    manager = {
+        "@type": f"{types}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "plain",
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "replicas", "timeout": "0s"}}],
+                }
+            ]
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{types}.filters.http.router.v3.Router"},
+            }
+        ],
+    }
+    network_filter = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+    http2 = {
+        "@type": f"{types}.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+    cluster = {
+        "name": "replicas",
+        "type": "STATIC",
+        "connect_timeout": "2s",
+        "load_assignment": {
+            "cluster_name": "replicas",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(host)}} for host in hosts]}],
+        },
+        "typed_extension_protocol_options": {f"{http2['@type'].rpartition('/')[2]}": http2},
+    }
+    listener = {
+        "name": "plain",
+        "address": address(f"127.0.0.1:{port}"),
+        "filter_chains": [{"filters": [network_filter]}],
+    }
+    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+
+@contextmanager
+def plain_envoy(folder: Path, hosts: Sequence[str]) -> Iterator[tuple[str, psutil.Process]]:
+    """Runs it; gives its address and process."""
+    port = free_port()
+    config = folder / "plain.json"
+    config.write_text(json.dumps(plain_config(port, hosts)))
+    command = [envoy.binary(), "--config-path", str(config), "--concurrency", THREADS]
+    command += ["--log-level", "error", "--disable-hot-restart"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
+        try:
+            proxy = psutil.Process(process.pid)
+            until(
+                lambda: any(each.laddr.port == port for each in proxy.net_connections("tcp")), "Envoy listens"
+            )
+            yield f"127.0.0.1:{port}", proxy
+        finally:
+            process.terminate()
+
+
+def gateway_process(mesh: PacedMesh) -> psutil.Process:
+    """The Envoy that the product's router started."""
+    record = json.loads((mesh.folder(f"router-{POLICY}") / "envoy.pid").read_text())
+    return psutil.Process(record["pid"])
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def turn(
+    way: str, address: str, proxy: psutil.Process | None, servers: Sequence[psutil.Process], options: Any
+) -> dict[str, float]:
+    """One way, once: latency, and microseconds of CPU a call."""
+    command = [sys.executable, "-m", "benchmarks.paced.caller", address]
+    command += ["--in-flight", str(options.in_flight), "--seconds", str(options.seconds)]
+    command += ["--warm-s", str(options.warm_s)]
+    if address.startswith("xds:"):
+        command += ["--router", options.router]
+    watched = [*servers, *([proxy] if proxy else [])]
+    before = [_cpu_s(each) for each in watched]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        raise RuntimeError(f"{way}: {done.stderr[-1500:]}")
+    spent = [_cpu_s(each) - earlier for each, earlier in zip(watched, before, strict=True)]
+    said: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    # The processes worked for the warm-up too, whose calls the client does not tell.
+    calls = said["calls"] * (options.seconds + options.warm_s) / options.seconds
+    said["client_us"] = said.pop("cpu_us")
+    said["server_us"] = sum(spent[: len(servers)]) / calls * 1e6
+    said["proxy_us"] = spent[-1] / calls * 1e6 if proxy else 0.0
+    said["total_us"] = said["client_us"] + said["server_us"] + said["proxy_us"]
+    return said
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = arguments(__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each way")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
+    parser.add_argument("--warm-s", type=float, default=1.0, help="before it")
+    parser.add_argument("--in-flight", type=int, default=8, help="calls at a time")
+    parser.add_argument("--short", action="store_true", help="two rounds of 1.5 s")
+    options = parser.parse_args()
+    if options.short:
+        options.rounds, options.seconds = 2, 1.5
+    before = machine()
+    rounds: list[dict[str, dict[str, float]]] = []
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder), (POLICY,), REPLICAS) as mesh:
+        for index in range(REPLICAS):
+            mesh.pace(index, Pace(0.0))
+        options.router = mesh.router
+        hosts = [mesh.address(index) for index in range(REPLICAS)]
+        servers = [psutil.Process(mesh.processes[f"nlp-{index}"].pid) for index in range(REPLICAS)]
+        with plain_envoy(Path(folder), hosts) as (plain, plain_proxy):
+            ways = {
+                "direct": (hosts[0], None),
+                "proxyless": ("xds:///nlp", None),
+                "plain": (plain, plain_proxy),
+                "gateway": (mesh.gateways[POLICY], gateway_process(mesh)),
+            }
+            for number in range(options.rounds):
+                order = list(ways) if number % 2 == 0 else list(ways)[::-1]
+                rounds.append({way: turn(way, *ways[way], servers, options) for way in order})
+    figures: dict[str, Any] = {
+        way: {key: round(statistics.median(each[way][key] for each in rounds), 3) for key in rounds[0][way]}
+        for way in ways
+    }
+
+    def ratio(key: str, one: str, other: str) -> float:
+        return round(statistics.median(each[one][key] / each[other][key] for each in rounds), 3)
+
+    figures["gateway_envoy_over_plain_envoy"] = ratio("proxy_us", "gateway", "plain")
+    figures["gateway_p50_over_plain"] = ratio("p50_ms", "gateway", "plain")
+    figures["proxyless_p50_over_direct"] = ratio("p50_ms", "proxyless", "direct")
+    figures["proxyless_total_over_direct"] = ratio("total_us", "proxyless", "direct")
+    targets: Targets = {
+        "gateway_cpu_over_plain_envoy": (ratio("total_us", "gateway", "plain"), "<=", 1.05),
+        "proxyless_client_cpu_over_direct": (ratio("client_us", "proxyless", "direct"), "<=", 1.05),
+    }
+    finish("gateway", before, figures, targets, quiet=options.json)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    main()
