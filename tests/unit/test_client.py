@@ -101,11 +101,11 @@ def test_an_unavailable_call_is_tried_again_within_its_deadline(recorder: Record
     assert len(recorder.calls) == 3
 
 
-def test_tries_end_after_the_fourth(recorder: Recorder) -> None:
+def test_tries_end_after_the_fifth(recorder: Recorder) -> None:
     recorder.errors = [Unavailable("away")] * 9
     with meshwork.connect(recorder.address) as mesh, pytest.raises(Unavailable, match="away"):
         mesh.nlp.embed("x")
-    assert len(recorder.calls) == 4
+    assert len(recorder.calls) == 5
 
 
 @pytest.mark.parametrize(

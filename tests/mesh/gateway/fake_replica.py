@@ -10,6 +10,7 @@ import sys
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from meshwork.channel import PINGS_ALLOWED
 from meshwork.errors import Unavailable
 from meshwork.nlp.v1 import nlp_pb2, nlp_pb2_grpc
 from meshwork.router.v1 import router_pb2
@@ -54,7 +55,7 @@ class FakeNlp(nlp_pb2_grpc.NlpServiceServicer):
 async def main(name: str, *models: str) -> None:
     """Serves `models` (`name@version`; the first one is the default) as replica `name`."""
     limit = 64 * 1024 * 1024
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", limit)])
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", limit), *PINGS_ALLOWED])
     add_servicer(server, "meshwork.nlp.v1.NlpService", FakeNlp(name))
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
