@@ -24,7 +24,7 @@ from meshwork.errors import DETAILS_KEY, Unavailable
 
 SERVED_BY = "served_by"
 RUNS_DIFFER_IN = (SERVED_BY, "time_to_first_piece")
-MOST_TRIES = 4  # in a row that bring nothing new
+MOST_TRIES = 3  # in a row that bring nothing new
 FIRST_PAUSE_S = 0.05
 # What a stream that was cut off ends with, where no server said why.
 _CUT_OFF = {
