@@ -21,7 +21,7 @@ FULL_NAME = "meshwork.nlp.v1.NlpService"
 
 
 async def serve(pieces: int, dies_after: int, word: str) -> None:
-    """Answers with `pieces` pieces made of `word`, the prompt and the seed; ends after `dies_after` of them."""
+    """Answers with `pieces` pieces made of `word`, prompt and seed; dies after `dies_after` of them."""
     server = grpc.aio.server(options=PINGS_ALLOWED)
 
     async def generate(
@@ -46,7 +46,7 @@ async def serve(pieces: int, dies_after: int, word: str) -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(FULL_NAME, {"Generate": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    print(port, flush=True)
+    print(port, flush=True)  # noqa: T201 - to who started us
     await server.wait_for_termination()
 
 

@@ -67,7 +67,7 @@ def test_an_answer_that_goes_on_otherwise_is_not_put_behind_the_first_one_s_head
             for _ in range(2):
                 got.clear()
                 for piece in mesh.nlp.generate(prompt="x"):
-                    got.append(piece)
+                    got += [piece]
     assert caught.value.reason == "STREAM_CHANGED"
     assert caught.value.metadata["delivered"] == "7"
     assert len(got) == 7
@@ -109,10 +109,14 @@ def test_a_stream_that_nobody_can_go_on_with_is_unavailable() -> None:
 
 
 def test_the_deadline_holds_over_all_tries() -> None:
-    with dying(dies_after=3) as first, dying() as second, meshwork.connect([first, second]) as mesh:
-        with pytest.raises(DeadlineExceeded):
-            for _ in range(2):
-                list(mesh.nlp.generate(prompt="wait", timeout_s=2))
+    with (
+        dying(dies_after=3) as first,
+        dying() as second,
+        meshwork.connect([first, second]) as mesh,
+        pytest.raises(DeadlineExceeded),
+    ):
+        for _ in range(2):
+            list(mesh.nlp.generate(prompt="wait", timeout_s=2))
 
 
 def test_a_stream_that_is_left_is_not_begun_again(recorder: Recorder) -> None:

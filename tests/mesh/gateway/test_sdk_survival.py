@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -104,14 +105,11 @@ class Load:
         assert self._process.stdout is not None
         self._process.stdout.close()
         report: dict[str, Any] = json.loads(self._lines[-1])
-        print(report)
         return report
 
 
 @contextlib.contextmanager
 def suspended(pid: int) -> Iterator[None]:
-    import os
-
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
