@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import random
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 import grpc
+from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 
-from meshwork.errors import InvalidArgument, from_rpc_error
-from meshwork.names import MODEL_HEADER, header_value
+from meshwork.errors import InvalidArgument, Overloaded, from_rpc_error
+from meshwork.names import IDEMPOTENCY_HEADER, MODEL_HEADER, header_value
+from meshwork.resume import Resumption, resumable
+from meshwork.retries import REQUEST_ID
 
 R = TypeVar("R", bound=Message)
 M = TypeVar("M", bound=Message)
@@ -64,19 +70,57 @@ def new_request_id() -> str:
     return str(uuid.uuid4())
 
 
+def seed(given: int | None, temperature: float) -> int | None:
+    """The seed to sample with: without one a stream that breaks could not be resumed."""
+    return random.getrandbits(62) if given is None and temperature else given
+
+
 def _serialized(request: Message) -> bytes:
     return request.SerializeToString()
 
 
+class _Deadline:
+    """When a call with all its tries must be over.
+
+    Args:
+        timeout_s: seconds from now; None for never.
+    """
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._at = None if timeout_s is None else time.monotonic() + timeout_s
+
+    def left_s(self) -> float | None:
+        """Seconds until then, 0 if it has passed; None if it never comes."""
+        return None if self._at is None else max(0.0, self._at - time.monotonic())
+
+    def allows(self, pause_s: float) -> bool:
+        """Whether there is time left after `pause_s`."""
+        left_s = self.left_s()
+        return left_s is None or pause_s < left_s
+
+
 class _Service:
-    """What sync and asyncio clients share."""
+    """What sync and asyncio clients share.
+
+    Args:
+        metadata: sent with every call.
+        wait_when_full: whether a refusal that says when to come back is waited out.
+    """
 
     FULL_NAME: ClassVar[str]
 
-    def __init__(self, channel: Any, timeout_s: float | None, metadata: Metadata = ()) -> None:
+    def __init__(
+        self,
+        channel: Any,
+        timeout_s: float | None,
+        metadata: Metadata = (),
+        *,
+        wait_when_full: bool = False,
+    ) -> None:
         self._channel = channel
         self._timeout_s = timeout_s
         self._metadata = metadata
+        self._wait_when_full = wait_when_full
         self._calls: dict[str, Any] = {}
 
     def _call(self, method: str, response: type[Message], *, streams: bool = False) -> Any:
@@ -89,75 +133,159 @@ class _Service:
             )
         return self._calls[method]
 
-    def _sent(self, request: Message) -> Metadata:
-        """The metadata of a call: the client's, and the model by which it is routed."""
-        model = getattr(request, "model", "")
-        return (*self._metadata, (MODEL_HEADER, header_value(model))) if model else self._metadata
+    def _sent(self, request: Message, metadata: Metadata) -> Metadata:
+        """The metadata of a call: the client's, the call's, and what tells routes of the request."""
+        sent = (*self._metadata, *metadata)
+        if model := getattr(request, "model", ""):
+            sent = (*sent, (MODEL_HEADER, header_value(model)))
+        return (*sent, (IDEMPOTENCY_HEADER, "1")) if getattr(request, REQUEST_ID, "") else sent
 
-    def _deadline(self, timeout_s: float | None) -> float | None:
-        return self._timeout_s if timeout_s is None else timeout_s
+    def _deadline(self, timeout_s: float | None) -> _Deadline:
+        return _Deadline(self._timeout_s if timeout_s is None else timeout_s)
+
+    def _pause_s(self, error: Exception, deadline: _Deadline) -> float | None:
+        """Seconds to wait before a call that was refused is made again; None if it should not be."""
+        if not self._wait_when_full or not isinstance(error, Overloaded) or error.retry_after_s is None:
+            return None
+        pause_s = error.retry_after_s * random.uniform(1, 1.5)  # noqa: S311 - spreads callers
+        return pause_s if deadline.allows(pause_s) else None
+
+    def _resumption(self, method: str) -> Resumption | None:
+        service = descriptor_pool.Default().FindServiceByName(self.FULL_NAME)
+        return Resumption() if resumable(service.methods_by_name[method]) else None
 
 
 class SyncService(_Service):
     """A service, called from threads."""
 
-    def _unary(self, method: str, request: Message, response: type[R], timeout_s: float | None) -> R:
-        try:
-            answer = self._call(method, response)(
-                request, timeout=self._deadline(timeout_s), metadata=self._sent(request)
-            )
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
-        return cast(R, answer)
+    def _unary(
+        self,
+        method: str,
+        request: Message,
+        response: type[R],
+        timeout_s: float | None,
+        metadata: Metadata = (),
+    ) -> R:
+        call, sent, deadline = (
+            self._call(method, response),
+            self._sent(request, metadata),
+            self._deadline(timeout_s),
+        )
+        while True:
+            try:
+                return cast(R, call(request, timeout=deadline.left_s(), metadata=sent))
+            except grpc.RpcError as error:
+                known = from_rpc_error(error)
+                pause_s = self._pause_s(known, deadline)
+                if pause_s is None:
+                    raise known from error
+            time.sleep(pause_s)
 
-    def _pages(self, method: str, request: Any, response: type[R], timeout_s: float | None) -> list[R]:
+    def _pages(
+        self,
+        method: str,
+        request: Any,
+        response: type[R],
+        timeout_s: float | None,
+        metadata: Metadata = (),
+    ) -> list[R]:
         pages: list[R] = []
         while not pages or request.page_token:
-            pages.append(self._unary(method, request, response, timeout_s))
+            pages.append(self._unary(method, request, response, timeout_s, metadata))
             request.page_token = cast(Any, pages[-1]).next_page_token
         return pages
 
     def _stream(
-        self, method: str, request: Message, response: type[R], timeout_s: float | None
+        self,
+        method: str,
+        request: Message,
+        response: type[R],
+        timeout_s: float | None,
+        metadata: Metadata = (),
     ) -> Iterator[R]:
-        call = self._call(method, response, streams=True)
-        answers = call(request, timeout=timeout_s, metadata=self._sent(request))
-        try:
-            yield from answers
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
-        finally:
-            answers.cancel()
+        call, sent = self._call(method, response, streams=True), self._sent(request, metadata)
+        deadline, resumption = _Deadline(timeout_s), self._resumption(method)
+        while True:
+            answers = call(request, timeout=deadline.left_s(), metadata=sent)
+            try:
+                for answer in answers:
+                    if resumption is None or resumption.is_new(answer):
+                        yield answer
+                if resumption is not None:
+                    resumption.end()
+                return
+            except grpc.RpcError as error:
+                pause_s = None if resumption is None else resumption.pause_s(error)
+                if pause_s is None or not deadline.allows(pause_s):
+                    raise from_rpc_error(error) from error
+            finally:
+                answers.cancel()
+            time.sleep(pause_s)
 
 
 class AsyncService(_Service):
     """A service, called from asyncio."""
 
-    async def _unary(self, method: str, request: Message, response: type[R], timeout_s: float | None) -> R:
-        try:
-            answer = await self._call(method, response)(
-                request, timeout=self._deadline(timeout_s), metadata=self._sent(request)
-            )
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
-        return cast(R, answer)
+    async def _unary(
+        self,
+        method: str,
+        request: Message,
+        response: type[R],
+        timeout_s: float | None,
+        metadata: Metadata = (),
+    ) -> R:
+        call, sent, deadline = (
+            self._call(method, response),
+            self._sent(request, metadata),
+            self._deadline(timeout_s),
+        )
+        while True:
+            try:
+                return cast(R, await call(request, timeout=deadline.left_s(), metadata=sent))
+            except grpc.RpcError as error:
+                known = from_rpc_error(error)
+                pause_s = self._pause_s(known, deadline)
+                if pause_s is None:
+                    raise known from error
+            await asyncio.sleep(pause_s)
 
-    async def _pages(self, method: str, request: Any, response: type[R], timeout_s: float | None) -> list[R]:
+    async def _pages(
+        self,
+        method: str,
+        request: Any,
+        response: type[R],
+        timeout_s: float | None,
+        metadata: Metadata = (),
+    ) -> list[R]:
         pages: list[R] = []
         while not pages or request.page_token:
-            pages.append(await self._unary(method, request, response, timeout_s))
+            pages.append(await self._unary(method, request, response, timeout_s, metadata))
             request.page_token = cast(Any, pages[-1]).next_page_token
         return pages
 
     async def _stream(
-        self, method: str, request: Message, response: type[R], timeout_s: float | None
+        self,
+        method: str,
+        request: Message,
+        response: type[R],
+        timeout_s: float | None,
+        metadata: Metadata = (),
     ) -> AsyncIterator[R]:
-        call = self._call(method, response, streams=True)
-        answers = call(request, timeout=timeout_s, metadata=self._sent(request))
-        try:
-            async for answer in answers:
-                yield answer
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
-        finally:
-            answers.cancel()
+        call, sent = self._call(method, response, streams=True), self._sent(request, metadata)
+        deadline, resumption = _Deadline(timeout_s), self._resumption(method)
+        while True:
+            answers = call(request, timeout=deadline.left_s(), metadata=sent)
+            try:
+                async for answer in answers:
+                    if resumption is None or resumption.is_new(answer):
+                        yield answer
+                if resumption is not None:
+                    resumption.end()
+                return
+            except grpc.RpcError as error:
+                pause_s = None if resumption is None else resumption.pause_s(error)
+                if pause_s is None or not deadline.allows(pause_s):
+                    raise from_rpc_error(error) from error
+            finally:
+                answers.cancel()
+            await asyncio.sleep(pause_s)

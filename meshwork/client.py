@@ -11,11 +11,14 @@ of `meshwork.errors`.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self, TypeVar
 
 import grpc
 
 from meshwork import channel as channels
+from meshwork import contract, retries
 from meshwork.admin.v1.admin_client import AdminClient, AsyncAdminClient
 from meshwork.calls import Metadata
 from meshwork.names import CALLER_HEADER, PRIORITY_HEADER, header_value
@@ -32,28 +35,49 @@ from meshwork.vision.v1.vision_client import AsyncVisionClient, VisionClient
 DEFAULT_ADDRESS = "127.0.0.1:8080"
 DEFAULT_TIMEOUT_S = 30.0
 Priority = Literal["interactive", "default", "batch"]
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Manner:
+    """How a client calls; see `connect`."""
+
+    address: str | Sequence[str]
+    timeout_s: float | None
+    credentials: grpc.ChannelCredentials | None
+    router: str | Sequence[str]
+    zone: str
+    metadata: Metadata
+    wait_when_full: bool
+    hang_s: float
 
 
 class _Channels:
-    """The channels of one client: one through a gateway, or one a service through xDS."""
+    """The channels of one client: one through the gateways, or one a service through xDS."""
 
-    def __init__(self, address: str, router: str, make: Any, secure: Any, credentials: Any) -> None:
-        if address == channels.XDS and router:
-            channels.use_xds(router)
-        self._address = address
+    def __init__(self, manner: _Manner, make: Any, secure: Any) -> None:
+        if channels.addresses(manner.address) == (channels.XDS,) and manner.router:
+            channels.use_xds(manner.router, manner.zone)
+        self._manner = manner
         self._make = make
         self._secure = secure
-        self._credentials = credentials
+        services = [contract.descriptor(name) for name in (*contract.SERVICES, "router", "admin")]
+        config = retries.service_config(services)
+        self._options = [*channels.options(config, manner.hang_s), *channels.authority(manner.address)]
         self.made: dict[str, Any] = {}
 
-    def to(self, service: str) -> Any:
-        target = channels.target(self._address, service)
+    def client(self, kind: Callable[..., C], service: str) -> C:
+        """The client `kind` on the channel to `service`."""
+        manner = self._manner
+        target = channels.target(manner.address, service)
         if target not in self.made:
-            if self._credentials is None:
-                self.made[target] = self._make(target, options=channels.OPTIONS)
+            if manner.credentials is None:
+                self.made[target] = self._make(target, options=self._options)
             else:
-                self.made[target] = self._secure(target, self._credentials, options=channels.OPTIONS)
-        return self.made[target]
+                self.made[target] = self._secure(target, manner.credentials, options=self._options)
+        return kind(
+            self.made[target], manner.timeout_s, manner.metadata, wait_when_full=manner.wait_when_full
+        )
 
 
 class Client:
@@ -65,24 +89,16 @@ class Client:
         admin: adding, loading, unloading and removing models; only where `address` is a router's own.
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        timeout_s: float | None,
-        credentials: grpc.ChannelCredentials | None,
-        router: str,
-        metadata: Metadata,
-    ) -> None:
-        self._channels = _Channels(address, router, grpc.insecure_channel, grpc.secure_channel, credentials)
-        to = self._channels.to
-        self.vision = VisionClient(to("vision"), timeout_s, metadata)
-        self.nlp = NlpClient(to("nlp"), timeout_s, metadata)
-        self.speech = SpeechClient(to("speech"), timeout_s, metadata)
-        self.translation = TranslationClient(to("translation"), timeout_s, metadata)
-        self.recommendation = RecommendationClient(to("recommendation"), timeout_s, metadata)
-        self.router = RouterClient(to("router"), timeout_s, metadata)
-        self.admin = AdminClient(to("router"), timeout_s, metadata)
+    def __init__(self, manner: _Manner) -> None:
+        self._channels = _Channels(manner, grpc.insecure_channel, grpc.secure_channel)
+        make = self._channels.client
+        self.vision = make(VisionClient, "vision")
+        self.nlp = make(NlpClient, "nlp")
+        self.speech = make(SpeechClient, "speech")
+        self.translation = make(TranslationClient, "translation")
+        self.recommendation = make(RecommendationClient, "recommendation")
+        self.router = make(RouterClient, "router")
+        self.admin = make(AdminClient, "router")
 
     def close(self) -> None:
         """Closes the connections; calls in flight are cancelled."""
@@ -105,26 +121,16 @@ class AsyncClient:
         admin: adding, loading, unloading and removing models; only where `address` is a router's own.
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        timeout_s: float | None,
-        credentials: grpc.ChannelCredentials | None,
-        router: str,
-        metadata: Metadata,
-    ) -> None:
-        self._channels = _Channels(
-            address, router, grpc.aio.insecure_channel, grpc.aio.secure_channel, credentials
-        )
-        to = self._channels.to
-        self.vision = AsyncVisionClient(to("vision"), timeout_s, metadata)
-        self.nlp = AsyncNlpClient(to("nlp"), timeout_s, metadata)
-        self.speech = AsyncSpeechClient(to("speech"), timeout_s, metadata)
-        self.translation = AsyncTranslationClient(to("translation"), timeout_s, metadata)
-        self.recommendation = AsyncRecommendationClient(to("recommendation"), timeout_s, metadata)
-        self.router = AsyncRouterClient(to("router"), timeout_s, metadata)
-        self.admin = AsyncAdminClient(to("router"), timeout_s, metadata)
+    def __init__(self, manner: _Manner) -> None:
+        self._channels = _Channels(manner, grpc.aio.insecure_channel, grpc.aio.secure_channel)
+        make = self._channels.client
+        self.vision = make(AsyncVisionClient, "vision")
+        self.nlp = make(AsyncNlpClient, "nlp")
+        self.speech = make(AsyncSpeechClient, "speech")
+        self.translation = make(AsyncTranslationClient, "translation")
+        self.recommendation = make(AsyncRecommendationClient, "recommendation")
+        self.router = make(AsyncRouterClient, "router")
+        self.admin = make(AsyncAdminClient, "router")
 
     async def close(self) -> None:
         """Closes the connections; calls in flight are cancelled."""
@@ -139,44 +145,84 @@ class AsyncClient:
 
 
 def connect(
-    address: str = DEFAULT_ADDRESS,
+    address: str | Sequence[str] = DEFAULT_ADDRESS,
     *,
     timeout_s: float | None = DEFAULT_TIMEOUT_S,
     credentials: grpc.ChannelCredentials | None = None,
-    router: str = "",
+    router: str | Sequence[str] = "",
+    zone: str = "",
     priority: Priority = "default",
     caller: str = "",
+    wait_when_full: bool = False,
+    hang_s: float = channels.HANG_S,
 ) -> Client:
     """A client of the mesh at `address`. It connects with the first call.
 
+    What dies between here and the model is not noticed where a call may be repeated: those that
+    change nothing or carry a `request_id` (all but AdminService's) go to another gateway or replica,
+    and a text that is being written (`nlp.generate`) goes on where it broke. A call's deadline
+    bounds all its tries; the others, and what finds nobody, raise `Unavailable`.
+
     Args:
-        address: the gateway's `host:port`, or `xds:///` to call replicas without a gateway.
+        address: a gateway's `host:port`; several, by comma or as a list, share the calls and stand in
+            for each other; or `xds:///` to call replicas without a gateway. Names of several are
+            looked up once, here: gateways that move should be one name with all their addresses.
         timeout_s: seconds that a call may take unless it says otherwise; None for no bound.
-        credentials: for a gateway behind TLS.
-        router: with `xds:///`, the router's `host:port`; not needed where GRPC_XDS_BOOTSTRAP
-            or GRPC_XDS_BOOTSTRAP_CONFIG says it.
+        credentials: for gateways behind TLS; all need a certificate for the first one's name.
+        router: with `xds:///`, the router's `host:port`, several as for `address`; not needed where
+            GRPC_XDS_BOOTSTRAP or GRPC_XDS_BOOTSTRAP_CONFIG says it.
+        zone: with `xds:///` and `router`, where this process is, for services that prefer near replicas.
         priority: `interactive` calls pass `default` ones in a replica's queue; `batch` ones fill what
             is left.
         caller: name under which these calls get their fair share of a busy device; by default each
             address gets one.
+        wait_when_full: wait out a refusal (RESOURCE_EXHAUSTED) that says when to come back, and call
+            again, if the deadline allows it; otherwise it raises `Overloaded`. Not for streams.
+        hang_s: seconds after which a gateway or replica that says nothing at all counts as dead; more
+            for lines so slow that a request in transit keeps an answer to a ping waiting.
+
+    Raises:
+        InvalidArgument: an address is none.
+        Unavailable: not one of several names has an IP address.
     """
-    metadata = _metadata(priority, caller)
-    return Client(address, timeout_s=timeout_s, credentials=credentials, router=router, metadata=metadata)
+    return Client(
+        _Manner(
+            address=address,
+            timeout_s=timeout_s,
+            credentials=credentials,
+            router=router,
+            zone=zone,
+            metadata=_metadata(priority, caller),
+            wait_when_full=wait_when_full,
+            hang_s=hang_s,
+        )
+    )
 
 
 def connect_async(
-    address: str = DEFAULT_ADDRESS,
+    address: str | Sequence[str] = DEFAULT_ADDRESS,
     *,
     timeout_s: float | None = DEFAULT_TIMEOUT_S,
     credentials: grpc.ChannelCredentials | None = None,
-    router: str = "",
+    router: str | Sequence[str] = "",
+    zone: str = "",
     priority: Priority = "default",
     caller: str = "",
+    wait_when_full: bool = False,
+    hang_s: float = channels.HANG_S,
 ) -> AsyncClient:
     """As `connect`, for asyncio; call it where a loop runs."""
-    metadata = _metadata(priority, caller)
     return AsyncClient(
-        address, timeout_s=timeout_s, credentials=credentials, router=router, metadata=metadata
+        _Manner(
+            address=address,
+            timeout_s=timeout_s,
+            credentials=credentials,
+            router=router,
+            zone=zone,
+            metadata=_metadata(priority, caller),
+            wait_when_full=wait_when_full,
+            hang_s=hang_s,
+        )
     )
 
 

@@ -15,6 +15,9 @@ PRIORITY_HEADER = "meshwork-priority"
 CALLER_HEADER = "meshwork-caller"
 """The name under which a call gets its fair share of a device."""
 
+IDEMPOTENCY_HEADER = "meshwork-idempotency"
+"""`1` says that the request carries a `request_id`, so that it may arrive twice."""
+
 
 def header_value(model: str) -> str:
     """`model` as it stands in the header: what may not stand in one, percent-encoded; cut at 256."""

@@ -24,6 +24,7 @@ from grpc_reflection.v1alpha import reflection
 from redis.asyncio import Redis
 
 import meshwork
+from meshwork.channel import PINGS_ALLOWED
 from meshwork.devices import parse_devices
 from meshwork.errors import ConfigError
 from meshwork.follow import Follower
@@ -135,6 +136,7 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
             ("grpc.max_receive_message_length", config.max_message_bytes),
             ("grpc.max_send_message_length", config.max_message_bytes),
             ("grpc.so_reuseport", 0),
+            *PINGS_ALLOWED,
         ],
         front=config.front,
     )

@@ -113,6 +113,7 @@ class Writer:
         for parameter in optional:
             yield f"        {parameter.name}: {parameter.annotation} = {parameter.default},"
         yield "        timeout_s: float | None = None,"
+        yield "        metadata: calls.Metadata = (),"
         yield f"    ) -> {result}:"
         yield from self.docstring(doc, [*given, *optional], paged, method)
         yield f"        request = pb.{request.name}("
@@ -120,7 +121,7 @@ class Writer:
             expression = parameter.expression
             yield f"            {parameter.name}={expression}{'' if '#' in expression else ','}"
         yield "        )"
-        call = f'"{method.name}", request, pb.{response.name}, timeout_s'
+        call = f'"{method.name}", request, pb.{response.name}, timeout_s, metadata'
         wait = "await " if is_coroutine else ""
         if paged:
             yield f"        pages = {wait}self._pages({call})"
@@ -151,7 +152,8 @@ class Writer:
             else "seconds until the call fails; None for the client's."
         )
         documented = [(parameter.name, parameter.doc) for parameter in parameters]
-        for name, text in [*documented, ("timeout_s", timeout)]:
+        sent = "pairs of a name and a value, to send beside the request."
+        for name, text in [*documented, ("timeout_s", timeout), ("metadata", sent)]:
             yield from textwrap.wrap(
                 f"{name}: {text}", 96, initial_indent=" " * 12, subsequent_indent=" " * 16
             )
@@ -197,6 +199,8 @@ class Writer:
         if field.type == Field.TYPE_ENUM:
             return f"pb.{short}.ValueType", f"pb.{snake(short).upper()}_UNSPECIFIED", name
         annotation, default = SCALARS[field.type]
+        if name == "seed":
+            return f"{annotation} | None", "None", f"calls.{name}({name}, temperature)"
         if field.proto3_optional:
             return f"{annotation} | None", "None", name
         if field.HasField("oneof_index"):

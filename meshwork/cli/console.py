@@ -45,8 +45,8 @@ address_option = click.option(
     "--address",
     envvar="MESHWORK_ADDRESS",
     default="",
-    metavar="HOST:PORT",
-    help="The gateway. By default that of the mesh that runs here, else 127.0.0.1:8080.",
+    metavar="HOST:PORT[,...]",
+    help="The gateway, or several by comma. By default that of the mesh that runs here, else 127.0.0.1:8080.",
 )
 
 

@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from redis.asyncio import Redis
 
+from meshwork.channel import PINGS_ALLOWED
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import add_servicer
 from meshwork.serving.oip.repository import FULL_NAME as INFERENCE_SERVICE
@@ -84,8 +85,8 @@ class Router:
                 ("grpc.max_send_message_length", limit),
                 # A second router on the same port must fail, not share it.
                 ("grpc.so_reuseport", 0),
-                # Envoy pings the stream that it waits on for changes.
-                ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+                # Envoy and clients ping the stream that they wait on for changes.
+                *PINGS_ALLOWED,
             ]
         )
         server.add_generic_rpc_handlers((self.ads.handler(),))

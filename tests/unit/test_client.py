@@ -21,7 +21,8 @@ from meshwork.errors import (
     Unavailable,
     tree,
 )
-from meshwork.names import CALLER_HEADER, MODEL_HEADER, PRIORITY_HEADER
+from meshwork.names import CALLER_HEADER, IDEMPOTENCY_HEADER, MODEL_HEADER, PRIORITY_HEADER
+from meshwork.nlp.v1 import nlp_pb2
 from meshwork.recommendation.v1 import recommendation_pb2
 from meshwork.vision.v1 import vision_pb2
 from tests.unit.recording_server import Recorder
@@ -88,6 +89,7 @@ def test_a_change_carries_a_request_id_of_its_own_unless_the_caller_gives_one(re
         mesh.recommendation.record_events(events)
         mesh.recommendation.record_events(events)
         mesh.recommendation.record_events(events, request_id="mine")
+    assert all(call.metadata[IDEMPOTENCY_HEADER] == "1" for call in recorder.calls)
     first, second, mine = (call.request.request_id for call in recorder.calls)
     assert first
     assert first != second
@@ -101,11 +103,11 @@ def test_an_unavailable_call_is_tried_again_within_its_deadline(recorder: Record
     assert len(recorder.calls) == 3
 
 
-def test_tries_end_after_the_fourth(recorder: Recorder) -> None:
+def test_tries_end_after_the_fifth(recorder: Recorder) -> None:
     recorder.errors = [Unavailable("away")] * 9
     with meshwork.connect(recorder.address) as mesh, pytest.raises(Unavailable, match="away"):
         mesh.nlp.embed("x")
-    assert len(recorder.calls) == 4
+    assert len(recorder.calls) == 5
 
 
 @pytest.mark.parametrize(
@@ -122,6 +124,59 @@ def test_any_other_error_is_raised_as_what_it_is_and_not_tried_again(
     assert caught.value.metadata["fact"] == "7"
     assert caught.value.retry_after_s == 1.5
     assert len(recorder.calls) == 1
+
+
+def test_a_change_without_a_request_id_is_not_made_twice(recorder: Recorder) -> None:
+    recorder.errors = [Unavailable("away")]
+    with meshwork.connect(recorder.address) as mesh, pytest.raises(Unavailable, match="away"):
+        mesh.admin.load_model("digits")
+    assert len(recorder.calls) == 1
+
+
+def test_a_change_with_one_is_and_keeps_it(recorder: Recorder) -> None:
+    recorder.errors = [Unavailable("away")]
+    with meshwork.connect(recorder.address) as mesh:
+        mesh.recommendation.record_events([recommendation_pb2.Event(user="u", item="i")])
+    first, second = (call.request.request_id for call in recorder.calls)
+    assert first == second
+
+
+def test_a_large_request_is_tried_again_too(recorder: Recorder) -> None:
+    recorder.errors = [Unavailable("away")]
+    with meshwork.connect(recorder.address) as mesh:
+        mesh.vision.classify(bytes(3_000_000))
+    assert [len(call.request.image.content) for call in recorder.calls] == [3_000_000] * 2
+
+
+async def test_a_refusal_is_waited_out_where_the_caller_says_so_and_the_deadline_allows(
+    recorder: Recorder,
+) -> None:
+    recorder.errors = [Overloaded("full", retry_after_s=0.01)] * 2
+    with meshwork.connect(recorder.address, wait_when_full=True) as mesh:
+        mesh.nlp.embed("x")
+        recorder.errors = [Overloaded("full", retry_after_s=60)]
+        with pytest.raises(Overloaded):
+            mesh.nlp.embed("x", timeout_s=5)
+    assert len(recorder.calls) == 4
+    recorder.errors = [Overloaded("full", retry_after_s=0.01)]
+    async with meshwork.connect_async(recorder.address, wait_when_full=True) as mesh:
+        await mesh.nlp.embed("x")
+    assert len(recorder.calls) == 6
+
+
+async def test_a_call_may_carry_metadata_of_its_own(recorder: Recorder) -> None:
+    recorder.answers["Generate"] = [nlp_pb2.GenerateResponse(text="a")]
+    sent = (("x-session", "alice"),)
+    with meshwork.connect(recorder.address, caller="me") as mesh:
+        mesh.nlp.embed("x", metadata=sent)
+        list(mesh.nlp.generate(prompt="x", metadata=sent))
+        mesh.router.list_models(metadata=sent)
+    async with meshwork.connect_async(recorder.address, caller="me") as mesh:
+        await mesh.nlp.embed("x", metadata=sent)
+    for call in recorder.calls:
+        assert call.metadata["x-session"] == "alice"
+        assert call.metadata[CALLER_HEADER] == "me"
+    assert len(recorder.calls) == 4
 
 
 def test_a_deadline_that_passes_raises_deadline_exceeded() -> None:
@@ -163,28 +218,6 @@ async def test_media_that_cannot_be_read_costs_no_call(recorder: Recorder) -> No
         mesh.vision.classify("nowhere.png")
     assert refusal.value.field == "image.content"
     assert not recorder.calls
-
-
-def test_each_service_has_its_own_target_only_through_xds() -> None:
-    assert channel.target("127.0.0.1:8080", "nlp") == "127.0.0.1:8080"
-    assert channel.target("xds:///", "nlp") == "xds:///nlp"
-
-
-def test_the_bootstrap_names_the_router_and_the_environment_s_own_wins(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ("GRPC_XDS_BOOTSTRAP", "GRPC_XDS_BOOTSTRAP_CONFIG"):
-        monkeypatch.setenv(name, "")  # so that it is restored
-        monkeypatch.delenv(name)
-    channel.use_xds("127.0.0.1:9000")
-    made: Any = json.loads(os.environ["GRPC_XDS_BOOTSTRAP_CONFIG"])
-    assert made["xds_servers"][0]["server_uri"] == "127.0.0.1:9000"
-    channel.use_xds("127.0.0.1:9001")
-    assert json.loads(os.environ["GRPC_XDS_BOOTSTRAP_CONFIG"]) == made
-    monkeypatch.delenv("GRPC_XDS_BOOTSTRAP_CONFIG")
-    monkeypatch.setenv("GRPC_XDS_BOOTSTRAP", "/etc/bootstrap.json")
-    channel.use_xds("127.0.0.1:9000")
-    assert "GRPC_XDS_BOOTSTRAP_CONFIG" not in os.environ
 
 
 def test_importing_meshwork_alone_loads_neither_grpc_nor_torch() -> None:

@@ -31,6 +31,7 @@ class AdminClient(calls.SyncService):
         parameters: str = "",
         allow_pickle: str | Sequence[str] = (),
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.AddModelResponse:
         """Adds a model version to a service.
 
@@ -58,6 +59,7 @@ class AdminClient(calls.SyncService):
             allow_pickle: Files of the source that may be unpickled, which runs code in them:
                 only from authors you trust.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -78,7 +80,7 @@ class AdminClient(calls.SyncService):
             parameters=parameters,
             allow_pickle=calls.texts(allow_pickle),
         )
-        return self._unary("AddModel", request, pb.AddModelResponse, timeout_s)
+        return self._unary("AddModel", request, pb.AddModelResponse, timeout_s, metadata)
 
     def load_model(
         self,
@@ -86,6 +88,7 @@ class AdminClient(calls.SyncService):
         *,
         service: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.LoadModelResponse:
         """Loads a model that was unloaded or that could not be loaded.
 
@@ -93,6 +96,7 @@ class AdminClient(calls.SyncService):
             name: The model: `name@version`, or `name` for its newest version.
             service: Its service. Empty if only one service has a model of that name.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -101,7 +105,7 @@ class AdminClient(calls.SyncService):
             name=name,
             service=service,
         )
-        return self._unary("LoadModel", request, pb.LoadModelResponse, timeout_s)
+        return self._unary("LoadModel", request, pb.LoadModelResponse, timeout_s, metadata)
 
     def unload_model(
         self,
@@ -109,6 +113,7 @@ class AdminClient(calls.SyncService):
         *,
         service: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.UnloadModelResponse:
         """Takes a model out of memory once its calls are answered.
 
@@ -118,6 +123,7 @@ class AdminClient(calls.SyncService):
             name: The model: `name@version`, or `name` for its newest version.
             service: Its service. Empty if only one service has a model of that name.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -126,7 +132,7 @@ class AdminClient(calls.SyncService):
             name=name,
             service=service,
         )
-        return self._unary("UnloadModel", request, pb.UnloadModelResponse, timeout_s)
+        return self._unary("UnloadModel", request, pb.UnloadModelResponse, timeout_s, metadata)
 
     def remove_model(
         self,
@@ -134,6 +140,7 @@ class AdminClient(calls.SyncService):
         *,
         service: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.RemoveModelResponse:
         """Takes a model out of its service once its calls are answered.
 
@@ -141,6 +148,7 @@ class AdminClient(calls.SyncService):
             name: The model: `name@version`, or `name` for its newest version.
             service: Its service. Empty if only one service has a model of that name.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -149,13 +157,14 @@ class AdminClient(calls.SyncService):
             name=name,
             service=service,
         )
-        return self._unary("RemoveModel", request, pb.RemoveModelResponse, timeout_s)
+        return self._unary("RemoveModel", request, pb.RemoveModelResponse, timeout_s, metadata)
 
     def drain_replica(
         self,
         replica: str,
         *,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.DrainReplicaResponse:
         """Takes a replica out of traffic; once its calls are answered it ends.
 
@@ -164,6 +173,7 @@ class AdminClient(calls.SyncService):
         Args:
             replica: Name of the replica, for example `nlp-4f7a`.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -171,19 +181,21 @@ class AdminClient(calls.SyncService):
         request = pb.DrainReplicaRequest(
             replica=replica,
         )
-        return self._unary("DrainReplica", request, pb.DrainReplicaResponse, timeout_s)
+        return self._unary("DrainReplica", request, pb.DrainReplicaResponse, timeout_s, metadata)
 
     def restart_service(
         self,
         service: str,
         *,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.RestartServiceResponse:
         """Replaces the replicas of a service one after another, a new one before each that goes.
 
         Args:
             service: The service, for example `nlp`.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -191,7 +203,7 @@ class AdminClient(calls.SyncService):
         request = pb.RestartServiceRequest(
             service=service,
         )
-        return self._unary("RestartService", request, pb.RestartServiceResponse, timeout_s)
+        return self._unary("RestartService", request, pb.RestartServiceResponse, timeout_s, metadata)
 
     def get_discovery(
         self,
@@ -199,6 +211,7 @@ class AdminClient(calls.SyncService):
         resources: bool = False,
         name_contains: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.GetDiscoveryResponse:
         """Shows what this router tells Envoy and gRPC clients (xDS), and how each one took it.
 
@@ -206,6 +219,7 @@ class AdminClient(calls.SyncService):
             resources: Whether to decode the resources of the snapshot too; they are large.
             name_contains: Only resources whose name has this in it. Empty for all.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -214,7 +228,7 @@ class AdminClient(calls.SyncService):
             resources=resources,
             name_contains=name_contains,
         )
-        return self._unary("GetDiscovery", request, pb.GetDiscoveryResponse, timeout_s)
+        return self._unary("GetDiscovery", request, pb.GetDiscoveryResponse, timeout_s, metadata)
 
 
 class AsyncAdminClient(calls.AsyncService):
@@ -240,6 +254,7 @@ class AsyncAdminClient(calls.AsyncService):
         parameters: str = "",
         allow_pickle: str | Sequence[str] = (),
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.AddModelResponse:
         """Adds a model version to a service.
 
@@ -267,6 +282,7 @@ class AsyncAdminClient(calls.AsyncService):
             allow_pickle: Files of the source that may be unpickled, which runs code in them:
                 only from authors you trust.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -287,7 +303,7 @@ class AsyncAdminClient(calls.AsyncService):
             parameters=parameters,
             allow_pickle=calls.texts(allow_pickle),
         )
-        return await self._unary("AddModel", request, pb.AddModelResponse, timeout_s)
+        return await self._unary("AddModel", request, pb.AddModelResponse, timeout_s, metadata)
 
     async def load_model(
         self,
@@ -295,6 +311,7 @@ class AsyncAdminClient(calls.AsyncService):
         *,
         service: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.LoadModelResponse:
         """Loads a model that was unloaded or that could not be loaded.
 
@@ -302,6 +319,7 @@ class AsyncAdminClient(calls.AsyncService):
             name: The model: `name@version`, or `name` for its newest version.
             service: Its service. Empty if only one service has a model of that name.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -310,7 +328,7 @@ class AsyncAdminClient(calls.AsyncService):
             name=name,
             service=service,
         )
-        return await self._unary("LoadModel", request, pb.LoadModelResponse, timeout_s)
+        return await self._unary("LoadModel", request, pb.LoadModelResponse, timeout_s, metadata)
 
     async def unload_model(
         self,
@@ -318,6 +336,7 @@ class AsyncAdminClient(calls.AsyncService):
         *,
         service: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.UnloadModelResponse:
         """Takes a model out of memory once its calls are answered.
 
@@ -327,6 +346,7 @@ class AsyncAdminClient(calls.AsyncService):
             name: The model: `name@version`, or `name` for its newest version.
             service: Its service. Empty if only one service has a model of that name.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -335,7 +355,7 @@ class AsyncAdminClient(calls.AsyncService):
             name=name,
             service=service,
         )
-        return await self._unary("UnloadModel", request, pb.UnloadModelResponse, timeout_s)
+        return await self._unary("UnloadModel", request, pb.UnloadModelResponse, timeout_s, metadata)
 
     async def remove_model(
         self,
@@ -343,6 +363,7 @@ class AsyncAdminClient(calls.AsyncService):
         *,
         service: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.RemoveModelResponse:
         """Takes a model out of its service once its calls are answered.
 
@@ -350,6 +371,7 @@ class AsyncAdminClient(calls.AsyncService):
             name: The model: `name@version`, or `name` for its newest version.
             service: Its service. Empty if only one service has a model of that name.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -358,13 +380,14 @@ class AsyncAdminClient(calls.AsyncService):
             name=name,
             service=service,
         )
-        return await self._unary("RemoveModel", request, pb.RemoveModelResponse, timeout_s)
+        return await self._unary("RemoveModel", request, pb.RemoveModelResponse, timeout_s, metadata)
 
     async def drain_replica(
         self,
         replica: str,
         *,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.DrainReplicaResponse:
         """Takes a replica out of traffic; once its calls are answered it ends.
 
@@ -373,6 +396,7 @@ class AsyncAdminClient(calls.AsyncService):
         Args:
             replica: Name of the replica, for example `nlp-4f7a`.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -380,19 +404,21 @@ class AsyncAdminClient(calls.AsyncService):
         request = pb.DrainReplicaRequest(
             replica=replica,
         )
-        return await self._unary("DrainReplica", request, pb.DrainReplicaResponse, timeout_s)
+        return await self._unary("DrainReplica", request, pb.DrainReplicaResponse, timeout_s, metadata)
 
     async def restart_service(
         self,
         service: str,
         *,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.RestartServiceResponse:
         """Replaces the replicas of a service one after another, a new one before each that goes.
 
         Args:
             service: The service, for example `nlp`.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -400,7 +426,7 @@ class AsyncAdminClient(calls.AsyncService):
         request = pb.RestartServiceRequest(
             service=service,
         )
-        return await self._unary("RestartService", request, pb.RestartServiceResponse, timeout_s)
+        return await self._unary("RestartService", request, pb.RestartServiceResponse, timeout_s, metadata)
 
     async def get_discovery(
         self,
@@ -408,6 +434,7 @@ class AsyncAdminClient(calls.AsyncService):
         resources: bool = False,
         name_contains: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.GetDiscoveryResponse:
         """Shows what this router tells Envoy and gRPC clients (xDS), and how each one took it.
 
@@ -415,6 +442,7 @@ class AsyncAdminClient(calls.AsyncService):
             resources: Whether to decode the resources of the snapshot too; they are large.
             name_contains: Only resources whose name has this in it. Empty for all.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -423,4 +451,4 @@ class AsyncAdminClient(calls.AsyncService):
             resources=resources,
             name_contains=name_contains,
         )
-        return await self._unary("GetDiscovery", request, pb.GetDiscoveryResponse, timeout_s)
+        return await self._unary("GetDiscovery", request, pb.GetDiscoveryResponse, timeout_s, metadata)

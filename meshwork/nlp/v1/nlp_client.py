@@ -19,6 +19,7 @@ class NlpClient(calls.SyncService):
         *,
         model: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.EmbedResponse:
         """Turns texts into unit vectors whose dot product says how alike their meanings are.
 
@@ -27,6 +28,7 @@ class NlpClient(calls.SyncService):
             model: The model: empty for the default, `name` for its live version, `name@version`
                 for that version.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -35,7 +37,7 @@ class NlpClient(calls.SyncService):
             texts=calls.texts(texts),
             model=model,
         )
-        return self._unary("Embed", request, pb.EmbedResponse, timeout_s)
+        return self._unary("Embed", request, pb.EmbedResponse, timeout_s, metadata)
 
     def classify_text(
         self,
@@ -44,6 +46,7 @@ class NlpClient(calls.SyncService):
         model: str = "",
         labels: str | Sequence[str] = (),
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.ClassifyTextResponse:
         """Sorts a text into the model's own labels, or into ones that the caller makes up (zero-shot).
 
@@ -54,6 +57,7 @@ class NlpClient(calls.SyncService):
             labels: The labels to choose from, 2 to 256 different ones; short phrases work best.
                 Without them the text is sorted into the model's own labels, if it has some.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -63,7 +67,7 @@ class NlpClient(calls.SyncService):
             model=model,
             labels=calls.texts(labels),
         )
-        return self._unary("ClassifyText", request, pb.ClassifyTextResponse, timeout_s)
+        return self._unary("ClassifyText", request, pb.ClassifyTextResponse, timeout_s, metadata)
 
     def match_texts(
         self,
@@ -73,6 +77,7 @@ class NlpClient(calls.SyncService):
         model: str = "",
         top_k: int = 0,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.MatchTextsResponse:
         """Orders candidate texts by how near their meaning is to the query's.
 
@@ -83,6 +88,7 @@ class NlpClient(calls.SyncService):
                 for that version.
             top_k: The most matches to return, 0 or more. Unset or 0 means all of them.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -93,7 +99,7 @@ class NlpClient(calls.SyncService):
             model=model,
             top_k=top_k,
         )
-        return self._unary("MatchTexts", request, pb.MatchTextsResponse, timeout_s)
+        return self._unary("MatchTexts", request, pb.MatchTextsResponse, timeout_s, metadata)
 
     def extract_entities(
         self,
@@ -102,6 +108,7 @@ class NlpClient(calls.SyncService):
         model: str = "",
         offset_encoding: pb.OffsetEncoding.ValueType = pb.OFFSET_ENCODING_UNSPECIFIED,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.ExtractEntitiesResponse:
         """Finds what texts name: people, places, dates, whatever the model was trained on.
 
@@ -111,6 +118,7 @@ class NlpClient(calls.SyncService):
                 for that version.
             offset_encoding: How to count offsets; code points if unset.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -120,7 +128,7 @@ class NlpClient(calls.SyncService):
             model=model,
             offset_encoding=offset_encoding,
         )
-        return self._unary("ExtractEntities", request, pb.ExtractEntitiesResponse, timeout_s)
+        return self._unary("ExtractEntities", request, pb.ExtractEntitiesResponse, timeout_s, metadata)
 
     def answer_question(
         self,
@@ -131,6 +139,7 @@ class NlpClient(calls.SyncService):
         top_k: int = 0,
         offset_encoding: pb.OffsetEncoding.ValueType = pb.OFFSET_ENCODING_UNSPECIFIED,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.AnswerQuestionResponse:
         """Answers a question with a stretch of a text.
 
@@ -142,6 +151,7 @@ class NlpClient(calls.SyncService):
             top_k: The most answers to return, up to 100. Unset or 0 means one.
             offset_encoding: How to count offsets; code points if unset.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -153,7 +163,7 @@ class NlpClient(calls.SyncService):
             top_k=top_k,
             offset_encoding=offset_encoding,
         )
-        return self._unary("AnswerQuestion", request, pb.AnswerQuestionResponse, timeout_s)
+        return self._unary("AnswerQuestion", request, pb.AnswerQuestionResponse, timeout_s, metadata)
 
     def generate(
         self,
@@ -169,6 +179,7 @@ class NlpClient(calls.SyncService):
         repetition_penalty: float = 0.0,
         seed: int | None = None,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> Iterator[pb.GenerateResponse]:
         """Writes text that goes on from a prompt or answers a chat, piece by piece as it is made.
 
@@ -195,6 +206,7 @@ class NlpClient(calls.SyncService):
             seed: The same seed gives the same text, whoever else calls. Unset means another
                 text each time. Needs a temperature.
             timeout_s: seconds until the stream ends; None for no end.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -209,9 +221,9 @@ class NlpClient(calls.SyncService):
             top_p=top_p,
             top_k=top_k,
             repetition_penalty=repetition_penalty,
-            seed=seed,
+            seed=calls.seed(seed, temperature),
         )
-        return self._stream("Generate", request, pb.GenerateResponse, timeout_s)
+        return self._stream("Generate", request, pb.GenerateResponse, timeout_s, metadata)
 
 
 class AsyncNlpClient(calls.AsyncService):
@@ -225,6 +237,7 @@ class AsyncNlpClient(calls.AsyncService):
         *,
         model: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.EmbedResponse:
         """Turns texts into unit vectors whose dot product says how alike their meanings are.
 
@@ -233,6 +246,7 @@ class AsyncNlpClient(calls.AsyncService):
             model: The model: empty for the default, `name` for its live version, `name@version`
                 for that version.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -241,7 +255,7 @@ class AsyncNlpClient(calls.AsyncService):
             texts=calls.texts(texts),
             model=model,
         )
-        return await self._unary("Embed", request, pb.EmbedResponse, timeout_s)
+        return await self._unary("Embed", request, pb.EmbedResponse, timeout_s, metadata)
 
     async def classify_text(
         self,
@@ -250,6 +264,7 @@ class AsyncNlpClient(calls.AsyncService):
         model: str = "",
         labels: str | Sequence[str] = (),
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.ClassifyTextResponse:
         """Sorts a text into the model's own labels, or into ones that the caller makes up (zero-shot).
 
@@ -260,6 +275,7 @@ class AsyncNlpClient(calls.AsyncService):
             labels: The labels to choose from, 2 to 256 different ones; short phrases work best.
                 Without them the text is sorted into the model's own labels, if it has some.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -269,7 +285,7 @@ class AsyncNlpClient(calls.AsyncService):
             model=model,
             labels=calls.texts(labels),
         )
-        return await self._unary("ClassifyText", request, pb.ClassifyTextResponse, timeout_s)
+        return await self._unary("ClassifyText", request, pb.ClassifyTextResponse, timeout_s, metadata)
 
     async def match_texts(
         self,
@@ -279,6 +295,7 @@ class AsyncNlpClient(calls.AsyncService):
         model: str = "",
         top_k: int = 0,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.MatchTextsResponse:
         """Orders candidate texts by how near their meaning is to the query's.
 
@@ -289,6 +306,7 @@ class AsyncNlpClient(calls.AsyncService):
                 for that version.
             top_k: The most matches to return, 0 or more. Unset or 0 means all of them.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -299,7 +317,7 @@ class AsyncNlpClient(calls.AsyncService):
             model=model,
             top_k=top_k,
         )
-        return await self._unary("MatchTexts", request, pb.MatchTextsResponse, timeout_s)
+        return await self._unary("MatchTexts", request, pb.MatchTextsResponse, timeout_s, metadata)
 
     async def extract_entities(
         self,
@@ -308,6 +326,7 @@ class AsyncNlpClient(calls.AsyncService):
         model: str = "",
         offset_encoding: pb.OffsetEncoding.ValueType = pb.OFFSET_ENCODING_UNSPECIFIED,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.ExtractEntitiesResponse:
         """Finds what texts name: people, places, dates, whatever the model was trained on.
 
@@ -317,6 +336,7 @@ class AsyncNlpClient(calls.AsyncService):
                 for that version.
             offset_encoding: How to count offsets; code points if unset.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -326,7 +346,7 @@ class AsyncNlpClient(calls.AsyncService):
             model=model,
             offset_encoding=offset_encoding,
         )
-        return await self._unary("ExtractEntities", request, pb.ExtractEntitiesResponse, timeout_s)
+        return await self._unary("ExtractEntities", request, pb.ExtractEntitiesResponse, timeout_s, metadata)
 
     async def answer_question(
         self,
@@ -337,6 +357,7 @@ class AsyncNlpClient(calls.AsyncService):
         top_k: int = 0,
         offset_encoding: pb.OffsetEncoding.ValueType = pb.OFFSET_ENCODING_UNSPECIFIED,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.AnswerQuestionResponse:
         """Answers a question with a stretch of a text.
 
@@ -348,6 +369,7 @@ class AsyncNlpClient(calls.AsyncService):
             top_k: The most answers to return, up to 100. Unset or 0 means one.
             offset_encoding: How to count offsets; code points if unset.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -359,7 +381,7 @@ class AsyncNlpClient(calls.AsyncService):
             top_k=top_k,
             offset_encoding=offset_encoding,
         )
-        return await self._unary("AnswerQuestion", request, pb.AnswerQuestionResponse, timeout_s)
+        return await self._unary("AnswerQuestion", request, pb.AnswerQuestionResponse, timeout_s, metadata)
 
     def generate(
         self,
@@ -375,6 +397,7 @@ class AsyncNlpClient(calls.AsyncService):
         repetition_penalty: float = 0.0,
         seed: int | None = None,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Writes text that goes on from a prompt or answers a chat, piece by piece as it is made.
 
@@ -401,6 +424,7 @@ class AsyncNlpClient(calls.AsyncService):
             seed: The same seed gives the same text, whoever else calls. Unset means another
                 text each time. Needs a temperature.
             timeout_s: seconds until the stream ends; None for no end.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -415,6 +439,6 @@ class AsyncNlpClient(calls.AsyncService):
             top_p=top_p,
             top_k=top_k,
             repetition_penalty=repetition_penalty,
-            seed=seed,
+            seed=calls.seed(seed, temperature),
         )
-        return self._stream("Generate", request, pb.GenerateResponse, timeout_s)
+        return self._stream("Generate", request, pb.GenerateResponse, timeout_s, metadata)

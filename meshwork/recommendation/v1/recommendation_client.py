@@ -20,6 +20,7 @@ class RecommendationClient(calls.SyncService):
         model: str = "",
         request_id: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.RecordEventsResponse:
         """Remembers what users did; the next Recommend for them takes it into account.
 
@@ -32,6 +33,7 @@ class RecommendationClient(calls.SyncService):
             request_id: Names this request, so that a retry of it records nothing twice: a UUID
                 for example, at most 128 characters. Empty means that a retry records again.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -41,7 +43,7 @@ class RecommendationClient(calls.SyncService):
             model=model,
             request_id=request_id or calls.new_request_id(),
         )
-        return self._unary("RecordEvents", request, pb.RecordEventsResponse, timeout_s)
+        return self._unary("RecordEvents", request, pb.RecordEventsResponse, timeout_s, metadata)
 
     def recommend(
         self,
@@ -53,6 +55,7 @@ class RecommendationClient(calls.SyncService):
         include_seen: bool = False,
         filter: pb.ItemFilter | None = None,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.RecommendResponse:
         """Recommends items to a user, or to whoever has a given list of items.
 
@@ -65,6 +68,7 @@ class RecommendationClient(calls.SyncService):
             include_seen: True to return items of the history too. By default they are left out.
             filter: Which items may be returned.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -77,7 +81,7 @@ class RecommendationClient(calls.SyncService):
             include_seen=include_seen,
             filter=filter,
         )
-        return self._unary("Recommend", request, pb.RecommendResponse, timeout_s)
+        return self._unary("Recommend", request, pb.RecommendResponse, timeout_s, metadata)
 
     def similar_items(
         self,
@@ -87,6 +91,7 @@ class RecommendationClient(calls.SyncService):
         count: int = 0,
         filter: pb.ItemFilter | None = None,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.SimilarItemsResponse:
         """Lists the items that are most like an item.
 
@@ -97,6 +102,7 @@ class RecommendationClient(calls.SyncService):
             count: The most items to return, from 1 to 1000. Unset or 0 means 10.
             filter: Which items may be returned.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -107,7 +113,7 @@ class RecommendationClient(calls.SyncService):
             count=count,
             filter=filter,
         )
-        return self._unary("SimilarItems", request, pb.SimilarItemsResponse, timeout_s)
+        return self._unary("SimilarItems", request, pb.SimilarItemsResponse, timeout_s, metadata)
 
 
 class AsyncRecommendationClient(calls.AsyncService):
@@ -122,6 +128,7 @@ class AsyncRecommendationClient(calls.AsyncService):
         model: str = "",
         request_id: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.RecordEventsResponse:
         """Remembers what users did; the next Recommend for them takes it into account.
 
@@ -134,6 +141,7 @@ class AsyncRecommendationClient(calls.AsyncService):
             request_id: Names this request, so that a retry of it records nothing twice: a UUID
                 for example, at most 128 characters. Empty means that a retry records again.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -143,7 +151,7 @@ class AsyncRecommendationClient(calls.AsyncService):
             model=model,
             request_id=request_id or calls.new_request_id(),
         )
-        return await self._unary("RecordEvents", request, pb.RecordEventsResponse, timeout_s)
+        return await self._unary("RecordEvents", request, pb.RecordEventsResponse, timeout_s, metadata)
 
     async def recommend(
         self,
@@ -155,6 +163,7 @@ class AsyncRecommendationClient(calls.AsyncService):
         include_seen: bool = False,
         filter: pb.ItemFilter | None = None,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.RecommendResponse:
         """Recommends items to a user, or to whoever has a given list of items.
 
@@ -167,6 +176,7 @@ class AsyncRecommendationClient(calls.AsyncService):
             include_seen: True to return items of the history too. By default they are left out.
             filter: Which items may be returned.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -179,7 +189,7 @@ class AsyncRecommendationClient(calls.AsyncService):
             include_seen=include_seen,
             filter=filter,
         )
-        return await self._unary("Recommend", request, pb.RecommendResponse, timeout_s)
+        return await self._unary("Recommend", request, pb.RecommendResponse, timeout_s, metadata)
 
     async def similar_items(
         self,
@@ -189,6 +199,7 @@ class AsyncRecommendationClient(calls.AsyncService):
         count: int = 0,
         filter: pb.ItemFilter | None = None,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.SimilarItemsResponse:
         """Lists the items that are most like an item.
 
@@ -199,6 +210,7 @@ class AsyncRecommendationClient(calls.AsyncService):
             count: The most items to return, from 1 to 1000. Unset or 0 means 10.
             filter: Which items may be returned.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -209,4 +221,4 @@ class AsyncRecommendationClient(calls.AsyncService):
             count=count,
             filter=filter,
         )
-        return await self._unary("SimilarItems", request, pb.SimilarItemsResponse, timeout_s)
+        return await self._unary("SimilarItems", request, pb.SimilarItemsResponse, timeout_s, metadata)

@@ -17,6 +17,7 @@ class RouterClient(calls.SyncService):
         self,
         *,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> list[pb.Service]:
         """Lists the services of the mesh, those without a replica included.
 
@@ -24,13 +25,14 @@ class RouterClient(calls.SyncService):
 
         Args:
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
         """
         request = pb.ListServicesRequest(
         )
-        pages = self._pages("ListServices", request, pb.ListServicesResponse, timeout_s)
+        pages = self._pages("ListServices", request, pb.ListServicesResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.services]
 
     def list_replicas(
@@ -38,6 +40,7 @@ class RouterClient(calls.SyncService):
         *,
         service: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> list[pb.Replica]:
         """Lists the replicas that hold a lease.
 
@@ -46,6 +49,7 @@ class RouterClient(calls.SyncService):
         Args:
             service: Only replicas of this service. Empty for all.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -53,7 +57,7 @@ class RouterClient(calls.SyncService):
         request = pb.ListReplicasRequest(
             service=service,
         )
-        pages = self._pages("ListReplicas", request, pb.ListReplicasResponse, timeout_s)
+        pages = self._pages("ListReplicas", request, pb.ListReplicasResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.replicas]
 
     def list_models(
@@ -61,6 +65,7 @@ class RouterClient(calls.SyncService):
         *,
         service: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> list[pb.ServedModel]:
         """Lists the models that replicas serve.
 
@@ -69,6 +74,7 @@ class RouterClient(calls.SyncService):
         Args:
             service: Only models of this service. Empty for all.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -76,7 +82,7 @@ class RouterClient(calls.SyncService):
         request = pb.ListModelsRequest(
             service=service,
         )
-        pages = self._pages("ListModels", request, pb.ListModelsResponse, timeout_s)
+        pages = self._pages("ListModels", request, pb.ListModelsResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.models]
 
     def watch(
@@ -84,12 +90,14 @@ class RouterClient(calls.SyncService):
         *,
         service: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> Iterator[pb.WatchResponse]:
         """Sends the replicas there are as ADDED and then each change as it comes, until the caller leaves.
 
         Args:
             service: Only replicas of this service. Empty for all.
             timeout_s: seconds until the stream ends; None for no end.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -97,24 +105,26 @@ class RouterClient(calls.SyncService):
         request = pb.WatchRequest(
             service=service,
         )
-        return self._stream("Watch", request, pb.WatchResponse, timeout_s)
+        return self._stream("Watch", request, pb.WatchResponse, timeout_s, metadata)
 
     def get_mesh(
         self,
         *,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.GetMeshResponse:
         """Tells how the mesh's control plane is: this router, the leader, and whether the state is fresh.
 
         Args:
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
         """
         request = pb.GetMeshRequest(
         )
-        return self._unary("GetMesh", request, pb.GetMeshResponse, timeout_s)
+        return self._unary("GetMesh", request, pb.GetMeshResponse, timeout_s, metadata)
 
     def list_events(
         self,
@@ -122,6 +132,7 @@ class RouterClient(calls.SyncService):
         service: str = "",
         subject: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> list[pb.Event]:
         """Lists what happened in the mesh lately, the newest first.
 
@@ -131,6 +142,7 @@ class RouterClient(calls.SyncService):
             service: Only events of this service. Empty for all.
             subject: Only events about this replica, router, model or client. Empty for all.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -139,7 +151,7 @@ class RouterClient(calls.SyncService):
             service=service,
             subject=subject,
         )
-        pages = self._pages("ListEvents", request, pb.ListEventsResponse, timeout_s)
+        pages = self._pages("ListEvents", request, pb.ListEventsResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.events]
 
     def watch_events(
@@ -147,12 +159,14 @@ class RouterClient(calls.SyncService):
         *,
         service: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> Iterator[pb.WatchEventsResponse]:
         """Sends each event as it happens, until the caller leaves.
 
         Args:
             service: Only events of this service. Empty for all.
             timeout_s: seconds until the stream ends; None for no end.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -160,7 +174,7 @@ class RouterClient(calls.SyncService):
         request = pb.WatchEventsRequest(
             service=service,
         )
-        return self._stream("WatchEvents", request, pb.WatchEventsResponse, timeout_s)
+        return self._stream("WatchEvents", request, pb.WatchEventsResponse, timeout_s, metadata)
 
 
 class AsyncRouterClient(calls.AsyncService):
@@ -172,6 +186,7 @@ class AsyncRouterClient(calls.AsyncService):
         self,
         *,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> list[pb.Service]:
         """Lists the services of the mesh, those without a replica included.
 
@@ -179,13 +194,14 @@ class AsyncRouterClient(calls.AsyncService):
 
         Args:
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
         """
         request = pb.ListServicesRequest(
         )
-        pages = await self._pages("ListServices", request, pb.ListServicesResponse, timeout_s)
+        pages = await self._pages("ListServices", request, pb.ListServicesResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.services]
 
     async def list_replicas(
@@ -193,6 +209,7 @@ class AsyncRouterClient(calls.AsyncService):
         *,
         service: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> list[pb.Replica]:
         """Lists the replicas that hold a lease.
 
@@ -201,6 +218,7 @@ class AsyncRouterClient(calls.AsyncService):
         Args:
             service: Only replicas of this service. Empty for all.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -208,7 +226,7 @@ class AsyncRouterClient(calls.AsyncService):
         request = pb.ListReplicasRequest(
             service=service,
         )
-        pages = await self._pages("ListReplicas", request, pb.ListReplicasResponse, timeout_s)
+        pages = await self._pages("ListReplicas", request, pb.ListReplicasResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.replicas]
 
     async def list_models(
@@ -216,6 +234,7 @@ class AsyncRouterClient(calls.AsyncService):
         *,
         service: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> list[pb.ServedModel]:
         """Lists the models that replicas serve.
 
@@ -224,6 +243,7 @@ class AsyncRouterClient(calls.AsyncService):
         Args:
             service: Only models of this service. Empty for all.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -231,7 +251,7 @@ class AsyncRouterClient(calls.AsyncService):
         request = pb.ListModelsRequest(
             service=service,
         )
-        pages = await self._pages("ListModels", request, pb.ListModelsResponse, timeout_s)
+        pages = await self._pages("ListModels", request, pb.ListModelsResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.models]
 
     def watch(
@@ -239,12 +259,14 @@ class AsyncRouterClient(calls.AsyncService):
         *,
         service: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> AsyncIterator[pb.WatchResponse]:
         """Sends the replicas there are as ADDED and then each change as it comes, until the caller leaves.
 
         Args:
             service: Only replicas of this service. Empty for all.
             timeout_s: seconds until the stream ends; None for no end.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -252,24 +274,26 @@ class AsyncRouterClient(calls.AsyncService):
         request = pb.WatchRequest(
             service=service,
         )
-        return self._stream("Watch", request, pb.WatchResponse, timeout_s)
+        return self._stream("Watch", request, pb.WatchResponse, timeout_s, metadata)
 
     async def get_mesh(
         self,
         *,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.GetMeshResponse:
         """Tells how the mesh's control plane is: this router, the leader, and whether the state is fresh.
 
         Args:
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
         """
         request = pb.GetMeshRequest(
         )
-        return await self._unary("GetMesh", request, pb.GetMeshResponse, timeout_s)
+        return await self._unary("GetMesh", request, pb.GetMeshResponse, timeout_s, metadata)
 
     async def list_events(
         self,
@@ -277,6 +301,7 @@ class AsyncRouterClient(calls.AsyncService):
         service: str = "",
         subject: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> list[pb.Event]:
         """Lists what happened in the mesh lately, the newest first.
 
@@ -286,6 +311,7 @@ class AsyncRouterClient(calls.AsyncService):
             service: Only events of this service. Empty for all.
             subject: Only events about this replica, router, model or client. Empty for all.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -294,7 +320,7 @@ class AsyncRouterClient(calls.AsyncService):
             service=service,
             subject=subject,
         )
-        pages = await self._pages("ListEvents", request, pb.ListEventsResponse, timeout_s)
+        pages = await self._pages("ListEvents", request, pb.ListEventsResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.events]
 
     def watch_events(
@@ -302,12 +328,14 @@ class AsyncRouterClient(calls.AsyncService):
         *,
         service: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> AsyncIterator[pb.WatchEventsResponse]:
         """Sends each event as it happens, until the caller leaves.
 
         Args:
             service: Only events of this service. Empty for all.
             timeout_s: seconds until the stream ends; None for no end.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -315,4 +343,4 @@ class AsyncRouterClient(calls.AsyncService):
         request = pb.WatchEventsRequest(
             service=service,
         )
-        return self._stream("WatchEvents", request, pb.WatchEventsResponse, timeout_s)
+        return self._stream("WatchEvents", request, pb.WatchEventsResponse, timeout_s, metadata)

@@ -20,6 +20,7 @@ class SpeechClient(calls.SyncService):
         model: str = "",
         language_code: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.RecognizeResponse:
         """Writes down what is said in a recording, with the time of each word.
 
@@ -30,6 +31,7 @@ class SpeechClient(calls.SyncService):
             language_code: BCP-47 language that is spoken, for example `en`. Empty to let a
                 model of many languages find out; a model of one language refuses any other.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -39,7 +41,7 @@ class SpeechClient(calls.SyncService):
             model=model,
             language_code=language_code,
         )
-        return self._unary("Recognize", request, pb.RecognizeResponse, timeout_s)
+        return self._unary("Recognize", request, pb.RecognizeResponse, timeout_s, metadata)
 
     def synthesize(
         self,
@@ -50,6 +52,7 @@ class SpeechClient(calls.SyncService):
         speaking_rate: float = 0.0,
         encoding: pb.AudioEncoding.ValueType = pb.AUDIO_ENCODING_UNSPECIFIED,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.SynthesizeResponse:
         """Speaks a text.
 
@@ -61,6 +64,7 @@ class SpeechClient(calls.SyncService):
             speaking_rate: Speed beside the voice's natural one, 0.5 to 3. Unset or 0 means 1.
             encoding: How the answer is encoded. Unspecified means WAV.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -72,7 +76,7 @@ class SpeechClient(calls.SyncService):
             speaking_rate=speaking_rate,
             encoding=encoding,
         )
-        return self._unary("Synthesize", request, pb.SynthesizeResponse, timeout_s)
+        return self._unary("Synthesize", request, pb.SynthesizeResponse, timeout_s, metadata)
 
     def list_voices(
         self,
@@ -80,6 +84,7 @@ class SpeechClient(calls.SyncService):
         model: str = "",
         language_code: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> list[pb.Voice]:
         """Lists the voices that Synthesize can speak with.
 
@@ -91,6 +96,7 @@ class SpeechClient(calls.SyncService):
             language_code: Only voices of this BCP-47 language, for example `en` or `en-GB`.
                 Empty for all.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -99,7 +105,7 @@ class SpeechClient(calls.SyncService):
             model=model,
             language_code=language_code,
         )
-        pages = self._pages("ListVoices", request, pb.ListVoicesResponse, timeout_s)
+        pages = self._pages("ListVoices", request, pb.ListVoicesResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.voices]
 
 
@@ -115,6 +121,7 @@ class AsyncSpeechClient(calls.AsyncService):
         model: str = "",
         language_code: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.RecognizeResponse:
         """Writes down what is said in a recording, with the time of each word.
 
@@ -125,6 +132,7 @@ class AsyncSpeechClient(calls.AsyncService):
             language_code: BCP-47 language that is spoken, for example `en`. Empty to let a
                 model of many languages find out; a model of one language refuses any other.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -134,7 +142,7 @@ class AsyncSpeechClient(calls.AsyncService):
             model=model,
             language_code=language_code,
         )
-        return await self._unary("Recognize", request, pb.RecognizeResponse, timeout_s)
+        return await self._unary("Recognize", request, pb.RecognizeResponse, timeout_s, metadata)
 
     async def synthesize(
         self,
@@ -145,6 +153,7 @@ class AsyncSpeechClient(calls.AsyncService):
         speaking_rate: float = 0.0,
         encoding: pb.AudioEncoding.ValueType = pb.AUDIO_ENCODING_UNSPECIFIED,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.SynthesizeResponse:
         """Speaks a text.
 
@@ -156,6 +165,7 @@ class AsyncSpeechClient(calls.AsyncService):
             speaking_rate: Speed beside the voice's natural one, 0.5 to 3. Unset or 0 means 1.
             encoding: How the answer is encoded. Unspecified means WAV.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -167,7 +177,7 @@ class AsyncSpeechClient(calls.AsyncService):
             speaking_rate=speaking_rate,
             encoding=encoding,
         )
-        return await self._unary("Synthesize", request, pb.SynthesizeResponse, timeout_s)
+        return await self._unary("Synthesize", request, pb.SynthesizeResponse, timeout_s, metadata)
 
     async def list_voices(
         self,
@@ -175,6 +185,7 @@ class AsyncSpeechClient(calls.AsyncService):
         model: str = "",
         language_code: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> list[pb.Voice]:
         """Lists the voices that Synthesize can speak with.
 
@@ -186,6 +197,7 @@ class AsyncSpeechClient(calls.AsyncService):
             language_code: Only voices of this BCP-47 language, for example `en` or `en-GB`.
                 Empty for all.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -194,5 +206,5 @@ class AsyncSpeechClient(calls.AsyncService):
             model=model,
             language_code=language_code,
         )
-        pages = await self._pages("ListVoices", request, pb.ListVoicesResponse, timeout_s)
+        pages = await self._pages("ListVoices", request, pb.ListVoicesResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.voices]

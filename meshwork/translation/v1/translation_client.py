@@ -21,6 +21,7 @@ class TranslationClient(calls.SyncService):
         model: str = "",
         source_language: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.TranslateTextResponse:
         """Translates texts, and says how far each translation can be trusted.
 
@@ -33,6 +34,7 @@ class TranslationClient(calls.SyncService):
                 which takes more than a few words; a model that reads one language takes them to
                 be in it.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -43,7 +45,7 @@ class TranslationClient(calls.SyncService):
             model=model,
             source_language=source_language,
         )
-        return self._unary("TranslateText", request, pb.TranslateTextResponse, timeout_s)
+        return self._unary("TranslateText", request, pb.TranslateTextResponse, timeout_s, metadata)
 
     def detect_language(
         self,
@@ -51,6 +53,7 @@ class TranslationClient(calls.SyncService):
         *,
         model: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.DetectLanguageResponse:
         """Says which language a text is written in.
 
@@ -59,6 +62,7 @@ class TranslationClient(calls.SyncService):
             model: The model: empty for the default, `name` for its live version, `name@version`
                 for that version.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -67,13 +71,14 @@ class TranslationClient(calls.SyncService):
             text=text,
             model=model,
         )
-        return self._unary("DetectLanguage", request, pb.DetectLanguageResponse, timeout_s)
+        return self._unary("DetectLanguage", request, pb.DetectLanguageResponse, timeout_s, metadata)
 
     def list_languages(
         self,
         *,
         model: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> list[pb.Language]:
         """Lists the languages that a model translates.
 
@@ -83,6 +88,7 @@ class TranslationClient(calls.SyncService):
             model: The model: empty for the default, `name` for its live version, `name@version`
                 for that version.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -90,7 +96,7 @@ class TranslationClient(calls.SyncService):
         request = pb.ListLanguagesRequest(
             model=model,
         )
-        pages = self._pages("ListLanguages", request, pb.ListLanguagesResponse, timeout_s)
+        pages = self._pages("ListLanguages", request, pb.ListLanguagesResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.languages]
 
 
@@ -107,6 +113,7 @@ class AsyncTranslationClient(calls.AsyncService):
         model: str = "",
         source_language: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.TranslateTextResponse:
         """Translates texts, and says how far each translation can be trusted.
 
@@ -119,6 +126,7 @@ class AsyncTranslationClient(calls.AsyncService):
                 which takes more than a few words; a model that reads one language takes them to
                 be in it.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -129,7 +137,7 @@ class AsyncTranslationClient(calls.AsyncService):
             model=model,
             source_language=source_language,
         )
-        return await self._unary("TranslateText", request, pb.TranslateTextResponse, timeout_s)
+        return await self._unary("TranslateText", request, pb.TranslateTextResponse, timeout_s, metadata)
 
     async def detect_language(
         self,
@@ -137,6 +145,7 @@ class AsyncTranslationClient(calls.AsyncService):
         *,
         model: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.DetectLanguageResponse:
         """Says which language a text is written in.
 
@@ -145,6 +154,7 @@ class AsyncTranslationClient(calls.AsyncService):
             model: The model: empty for the default, `name` for its live version, `name@version`
                 for that version.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -153,13 +163,14 @@ class AsyncTranslationClient(calls.AsyncService):
             text=text,
             model=model,
         )
-        return await self._unary("DetectLanguage", request, pb.DetectLanguageResponse, timeout_s)
+        return await self._unary("DetectLanguage", request, pb.DetectLanguageResponse, timeout_s, metadata)
 
     async def list_languages(
         self,
         *,
         model: str = "",
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> list[pb.Language]:
         """Lists the languages that a model translates.
 
@@ -169,6 +180,7 @@ class AsyncTranslationClient(calls.AsyncService):
             model: The model: empty for the default, `name` for its live version, `name@version`
                 for that version.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -176,5 +188,5 @@ class AsyncTranslationClient(calls.AsyncService):
         request = pb.ListLanguagesRequest(
             model=model,
         )
-        pages = await self._pages("ListLanguages", request, pb.ListLanguagesResponse, timeout_s)
+        pages = await self._pages("ListLanguages", request, pb.ListLanguagesResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.languages]

@@ -21,6 +21,7 @@ class VisionClient(calls.SyncService):
         top_k: int = 0,
         labels: str | Sequence[str] = (),
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.ClassifyResponse:
         """Says what an image shows, most likely first.
 
@@ -34,6 +35,7 @@ class VisionClient(calls.SyncService):
             labels: Labels to choose from, 2 to 256 different ones, for a model that takes any
                 (zero-shot). Unset means the model's own classes.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -44,7 +46,7 @@ class VisionClient(calls.SyncService):
             top_k=top_k,
             labels=calls.texts(labels),
         )
-        return self._unary("Classify", request, pb.ClassifyResponse, timeout_s)
+        return self._unary("Classify", request, pb.ClassifyResponse, timeout_s, metadata)
 
     def detect(
         self,
@@ -54,6 +56,7 @@ class VisionClient(calls.SyncService):
         min_score: float = 0.0,
         max_results: int = 0,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.DetectResponse:
         """Finds the objects in an image: what each is, and the box around it.
 
@@ -65,6 +68,7 @@ class VisionClient(calls.SyncService):
                 0.5.
             max_results: The most objects to return, from 1 to 1000. Unset or 0 means 100.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -75,7 +79,7 @@ class VisionClient(calls.SyncService):
             min_score=min_score,
             max_results=max_results,
         )
-        return self._unary("Detect", request, pb.DetectResponse, timeout_s)
+        return self._unary("Detect", request, pb.DetectResponse, timeout_s, metadata)
 
     def embed_image(
         self,
@@ -84,6 +88,7 @@ class VisionClient(calls.SyncService):
         images: calls.Media | pb.Image | Sequence[calls.Media | pb.Image] = (),
         texts: str | Sequence[str] = (),
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.EmbedImageResponse:
         """Turns images and texts into unit vectors of one space.
 
@@ -97,6 +102,7 @@ class VisionClient(calls.SyncService):
             texts: The texts to embed, at most 1024, none empty. Write them as captions ("a
                 photo of a cat"), as the model learned from captions.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -106,7 +112,7 @@ class VisionClient(calls.SyncService):
             images=calls.many_media(pb.Image, images),
             texts=calls.texts(texts),
         )
-        return self._unary("EmbedImage", request, pb.EmbedImageResponse, timeout_s)
+        return self._unary("EmbedImage", request, pb.EmbedImageResponse, timeout_s, metadata)
 
 
 class AsyncVisionClient(calls.AsyncService):
@@ -122,6 +128,7 @@ class AsyncVisionClient(calls.AsyncService):
         top_k: int = 0,
         labels: str | Sequence[str] = (),
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.ClassifyResponse:
         """Says what an image shows, most likely first.
 
@@ -135,6 +142,7 @@ class AsyncVisionClient(calls.AsyncService):
             labels: Labels to choose from, 2 to 256 different ones, for a model that takes any
                 (zero-shot). Unset means the model's own classes.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -145,7 +153,7 @@ class AsyncVisionClient(calls.AsyncService):
             top_k=top_k,
             labels=calls.texts(labels),
         )
-        return await self._unary("Classify", request, pb.ClassifyResponse, timeout_s)
+        return await self._unary("Classify", request, pb.ClassifyResponse, timeout_s, metadata)
 
     async def detect(
         self,
@@ -155,6 +163,7 @@ class AsyncVisionClient(calls.AsyncService):
         min_score: float = 0.0,
         max_results: int = 0,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.DetectResponse:
         """Finds the objects in an image: what each is, and the box around it.
 
@@ -166,6 +175,7 @@ class AsyncVisionClient(calls.AsyncService):
                 0.5.
             max_results: The most objects to return, from 1 to 1000. Unset or 0 means 100.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -176,7 +186,7 @@ class AsyncVisionClient(calls.AsyncService):
             min_score=min_score,
             max_results=max_results,
         )
-        return await self._unary("Detect", request, pb.DetectResponse, timeout_s)
+        return await self._unary("Detect", request, pb.DetectResponse, timeout_s, metadata)
 
     async def embed_image(
         self,
@@ -185,6 +195,7 @@ class AsyncVisionClient(calls.AsyncService):
         images: calls.Media | pb.Image | Sequence[calls.Media | pb.Image] = (),
         texts: str | Sequence[str] = (),
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.EmbedImageResponse:
         """Turns images and texts into unit vectors of one space.
 
@@ -198,6 +209,7 @@ class AsyncVisionClient(calls.AsyncService):
             texts: The texts to embed, at most 1024, none empty. Write them as captions ("a
                 photo of a cat"), as the model learned from captions.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -207,4 +219,4 @@ class AsyncVisionClient(calls.AsyncService):
             images=calls.many_media(pb.Image, images),
             texts=calls.texts(texts),
         )
-        return await self._unary("EmbedImage", request, pb.EmbedImageResponse, timeout_s)
+        return await self._unary("EmbedImage", request, pb.EmbedImageResponse, timeout_s, metadata)

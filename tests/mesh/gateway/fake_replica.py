@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import os
 import sys
+from collections.abc import AsyncIterator
 
-import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from meshwork.channel import PINGS_ALLOWED
 from meshwork.errors import Unavailable
+from meshwork.front import make_server
 from meshwork.nlp.v1 import nlp_pb2, nlp_pb2_grpc
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import add_servicer
@@ -20,6 +22,7 @@ from meshwork.state.leases import LeaseBook
 from meshwork.type.v1 import served_by_pb2
 
 LEASE_TTL_S = 6.0
+PIECES = 100
 
 
 class FakeNlp(nlp_pb2_grpc.NlpServiceServicer):
@@ -50,13 +53,23 @@ class FakeNlp(nlp_pb2_grpc.NlpServiceServicer):
     ) -> nlp_pb2.MatchTextsResponse:
         return nlp_pb2.MatchTextsResponse(served_by=self._served(request.model or "default"))
 
+    async def Generate(
+        self, request: nlp_pb2.GenerateRequest, context: object
+    ) -> AsyncIterator[nlp_pb2.GenerateResponse]:
+        for number in range(PIECES):
+            last = number == PIECES - 1
+            await asyncio.sleep(0.02)
+            yield nlp_pb2.GenerateResponse(
+                text=f"{number} ", served_by=self._served(request.model or "default") if last else None
+            )
+
     ExtractEntities = AnswerQuestion = MatchTexts  # nobody calls them here
 
 
 async def main(name: str, *models: str) -> None:
     """Serves `models` (`name@version`; the first one is the default) as replica `name`."""
     limit = 64 * 1024 * 1024
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", limit)])
+    server = make_server([("grpc.max_receive_message_length", limit), *PINGS_ALLOWED])
     add_servicer(server, "meshwork.nlp.v1.NlpService", FakeNlp(name))
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -71,7 +84,7 @@ async def main(name: str, *models: str) -> None:
         pid=os.getpid(),
         zone=os.environ.get("MESHWORK_ZONE", ""),
     )
-    methods = ["Embed", "ClassifyText"]
+    methods = ["Embed", "ClassifyText", "Generate"]
     for index, model in enumerate(models):
         named, _, version = model.partition("@")
         replica.models.add(
