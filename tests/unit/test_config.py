@@ -53,6 +53,16 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, line: i
     assert says in str(error.value)
 
 
+def test_what_is_no_redis_is_named_without_its_password(tmp_path: Path) -> None:
+    file = written(tmp_path, "name: x\nredis: redis+cluster://:secret@a/3\n")
+    with pytest.raises(ConfigError, match=r"mesh\.yaml:2: redis: .*no database but 0, not 3") as caught:
+        config.read(file)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"--redis: .*name the master"):
+        config.read().with_redis("redis+sentinel://a")
+    assert config.read().with_redis("redis+sentinel://a,b:1/m/2").redis == "redis+sentinel://a,b:1/m/2"
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         config.read(tmp_path / "nowhere.yaml")

@@ -41,6 +41,16 @@ async def test_a_reader_holds_them_as_well_as_the_one_who_reaps(book: LeaseBook,
     assert await book.reap() == []
 
 
+async def test_who_took_a_lapsed_lease_for_gone_hears_that_it_holds(book: LeaseBook, redis: Redis) -> None:
+    await book.renew(Replica(name="a"), 0)
+    watcher = book.watch(resync_s=30)
+    assert (await anext(watcher)).replicas == {}
+    await silence(redis)
+    assert await book.reap() == []
+    assert set((await anext(watcher)).replicas) == {"a"}
+    await watcher.aclose()
+
+
 async def test_a_lease_that_lapses_while_others_are_served_goes_at_once(book: LeaseBook) -> None:
     assert await book.reap() == []
     await book.renew(Replica(name="a"), 0)

@@ -28,6 +28,7 @@ def test_several_routers_are_all_named_to_clients() -> None:
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
+        ("MESHWORK_REDIS_URL", "redis+sentinel://a"),
         ("MESHWORK_ROUTER_LISTEN", "9000"),
         ("MESHWORK_ROUTER_LISTEN", "127.0.0.1:0"),
         ("MESHWORK_GATEWAY_LISTEN", "localhost:http"),
