@@ -30,6 +30,7 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 LARGEST_MESSAGE_BYTES = 2**31 - 1  # a window of HTTP/2, in which a message must fit, can't be larger
 XDS = "xds:///"
 HANG_S = 2.5
+SHORTEST_HANG_S, LONGEST_HANG_S = 0.1, 3600.0
 SILENCE_SHARE = 0.4  # of `hang_s`, before a ping is sent
 RECONNECT_S = (0.1, 2.0)  # between two tries to connect: at first, at most
 
@@ -44,7 +45,14 @@ def options(service_config: str, hang_s: float = HANG_S) -> list[tuple[str, int 
     Args:
         service_config: retries and balancing as JSON; `xds:///` channels get theirs from the router.
         hang_s: seconds after which a server that says nothing counts as dead.
+
+    Raises:
+        InvalidArgument: `hang_s` is too short for a ping to be answered.
     """
+    if not SHORTEST_HANG_S <= hang_s <= LONGEST_HANG_S:
+        raise InvalidArgument(
+            f"should be from {SHORTEST_HANG_S} to {LONGEST_HANG_S} seconds, not {hang_s}", field="hang_s"
+        )
     ping_ms = int(1000 * hang_s * (1 - SILENCE_SHARE))
     first_s, most_s = RECONNECT_S
     return [

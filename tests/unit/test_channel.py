@@ -92,6 +92,13 @@ def test_both_of_two_gateways_get_calls_of_either_family(recorder: Recorder) -> 
             mapped.nlp.embed("x")
 
 
+@pytest.mark.parametrize("hang_s", [0, -1, float("nan"), 1e9])
+def test_a_hang_is_neither_no_time_nor_for_ever(hang_s: float) -> None:
+    with pytest.raises(InvalidArgument, match="seconds") as refusal:
+        meshwork.connect(hang_s=hang_s)
+    assert refusal.value.field == "hang_s"
+
+
 def test_a_gateway_that_is_not_there_costs_no_call(recorder: Recorder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         nobody = f"127.0.0.1:{server.getsockname()[1]}"
