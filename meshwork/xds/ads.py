@@ -50,7 +50,7 @@ class ClientState:
     Attributes:
         node: who the client is, from its first request.
         incremental: whether it speaks delta xDS.
-        generation: of the last snapshot that it took whole.
+        generation: of the last snapshot of which it lacks nothing.
         since: when it connected, in seconds of Unix time.
     """
 
@@ -92,15 +92,24 @@ class ClientState:
 
     def next(self, snapshot: Snapshot, generation: int) -> Response | DeltaResponse | None:
         """The next response, or None if the client has all of `snapshot` or owes a reply."""
+        for subscription in self.subscriptions.values():
+            subscription.generation = generation
         if snapshot is not self._target:
             if self._target is not None:
                 for type_url, changed in differences(self._target, snapshot).items():
                     if changed and type_url in self.subscriptions:
-                        self.subscriptions[type_url].note(changed)
+                        self.subscriptions[type_url].note(changed, generation)
             self._target = snapshot
         ordered = [self.subscriptions[type_url] for type_url in ORDER if type_url in self.subscriptions]
         if not snapshot.complete and any(subscription.reconnected for subscription in ordered):
             return None
+        response = self._first(ordered, snapshot)
+        # However fast snapshots follow each other, what it has taken of the earlier ones counts.
+        lacking = [since for each in ordered if (since := each.outstanding) is not None]
+        self.generation = max(self.generation, min(lacking) - 1 if lacking else generation)
+        return response
+
+    def _first(self, ordered: list[Subscription], snapshot: Snapshot) -> Response | DeltaResponse | None:
         for group in _DEPENDENTS.items():
             members = [self.subscriptions[each] for each in group if each in self.subscriptions]
             for subscription in members:
@@ -110,13 +119,8 @@ class ClientState:
             if any(subscription.waiting for subscription in members):
                 return None
         # No route leads to what is gone: it may go.
-        for subscription in ordered:
-            response = subscription.respond(snapshot)
-            if response is not None:
-                return response
-        if not any(subscription.waiting for subscription in ordered):
-            self.generation = generation
-        return None
+        responses = (subscription.respond(snapshot) for subscription in ordered)
+        return next((response for response in responses if response is not None), None)
 
     def _respond(self, subscription: Subscription, snapshot: Snapshot) -> Response | DeltaResponse | None:
         response = subscription.respond(snapshot, removals=False)
@@ -204,12 +208,12 @@ class AdsService:
             while not stream.closed:
                 generation = stream.generation
                 response = stream.next(self._cache.snapshot, self._cache.generation)
+                if stream.generation != generation:
+                    self._cache.progressed()
                 if response is not None:
                     log.debug("%s gets %s, nonce %s", stream.node.id, response.type_url, response.nonce)
                     yield _encode(response)
                     continue
-                if stream.generation != generation:
-                    self._cache.progressed()
                 await stream.woken()
         finally:
             reader.cancel()

@@ -117,7 +117,7 @@ def _action(spec: RouteSpec) -> Values:
     return values
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=65536)
 def _route(spec: RouteSpec) -> bytes:
     values: Values = {"name": spec.name, "match": _match(spec)}
     if spec.cluster:

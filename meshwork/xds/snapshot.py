@@ -102,7 +102,10 @@ class Snapshot:
         for type_url, changed in changes.items():
             named, total = self._resources[type_url], self._sums[type_url]
             for name, resource in changed.items():
-                before = named.pop(name, None)
+                before = named.get(name)
+                if before is not None and resource is not None and before.version == resource.version:
+                    continue
+                named.pop(name, None)
                 total -= int(before.version, 16) if before else 0
                 if resource is not None:
                     named[name] = resource

@@ -2,7 +2,8 @@
 
 Pure state: the stream loop feeds requests in and takes responses out ::
 
-    due    names that may differ between what the client holds and what it should
+    due    names that may differ between what the client holds and what it should, each with the
+           generation since which it may
     batch  those of them that do differ, as many as one response may carry
     ACK    held += batch
     NACK   the resources that the reason names are left out until their version changes, and the rest
@@ -61,6 +62,7 @@ class Subscription:
         rejected: the client's reason for its last NACK, "" if it accepted the last response.
         acks: responses that it took.
         nacks: responses that it rejected.
+        generation: of the snapshot in force.
     """
 
     type_url: str
@@ -74,11 +76,13 @@ class Subscription:
     rejected: str = ""
     acks: int = 0
     nacks: int = 0
+    generation: int = 0
     _claimed: dict[str, str] = field(default_factory=dict)
-    _due: set[str] = field(default_factory=set)
+    _due: dict[str, int] = field(default_factory=dict)
     _all_due: bool = False
     _asked: set[str] = field(default_factory=set)
     _batch: Batch = field(default_factory=dict)
+    _batch_due: int = 0
     _limit: int = _NO_LIMIT
     _nonce: str = ""
     _waiting: bool = False
@@ -144,9 +148,23 @@ class Subscription:
         self._reply(request.nonce, request.error)
         return True
 
+    @property
+    def outstanding(self) -> int | None:
+        """The first generation of which the client lacks something, or has not replied; None if none."""
+        since = [*self._due.values()]
+        if self._waiting:
+            since.append(self._batch_due)
+        if self._all_due or self._claimed:
+            since.append(self.generation)
+        return min(since, default=None)
+
+    def _look_at(self, names: Iterable[str], since: int) -> None:
+        for name in names:
+            self._due.setdefault(name, since)
+
     def _subscribe(self, names: set[str]) -> None:
         self.names |= names
-        self._due |= names
+        self._look_at(names, self.generation)
         self._asked |= names
 
     def _unsubscribe(self, names: Iterable[str]) -> None:
@@ -157,7 +175,7 @@ class Subscription:
             if not self.wildcard:
                 self.held.pop(name, None)
                 self._batch.pop(name, None)
-            self._due.add(name)
+            self._look_at((name,), self.generation)
 
     def _reply(self, nonce: str, error: str) -> None:
         if not (nonce and self._waiting):
@@ -176,7 +194,7 @@ class Subscription:
                     self.held[name] = resource
             return
         self.nacks += 1
-        self._due |= batch.keys()
+        self._look_at(batch, self._batch_due)
         culprits = [*batch] if len(batch) == 1 else named_in(error, batch)
         for name in culprits:
             resource = batch[name]
@@ -184,15 +202,15 @@ class Subscription:
         if not culprits:
             self._limit = max(1, len(batch) // 2)
 
-    def note(self, changed: Iterable[str]) -> None:
-        """Looks at these names again: they are not what they were."""
-        self._due.update(changed if self.wildcard else self.names.intersection(changed))
+    def note(self, changed: Iterable[str], generation: int = 0) -> None:
+        """Looks at these names again: since `generation` they are not what they were."""
+        self._look_at(changed if self.wildcard else self.names.intersection(changed), generation)
 
     def force(self, names: Iterable[str] | None = None) -> None:
         """Sends these again (all, if None), though they are the same: what refers to them was sent anew."""
         for name in [*self.held, *self._batch] if names is None else names:
             if self.held.pop(name, None) is not None or self._batch.pop(name, None) is not None:
-                self._due.add(name)
+                self._look_at((name,), self.generation)
 
     def changes(self, snapshot: Snapshot, *, removals: bool) -> Batch:
         """What the client should be sent next.
@@ -203,14 +221,14 @@ class Subscription:
         available = snapshot.resources(self.type_url)
         self._look_at_claims(available)
         if self._all_due:
-            self._due.update(available if self.wildcard else self.names, self.held)
+            self._look_at((*(available if self.wildcard else self.names), *self.held), self.generation)
             self._all_due = False
         batch: Batch = {}
         size = 0
         for name in sorted(self._due):
             resource, held = self._wanted(available.get(name)), self.held.get(name)
             if self._settled(name, resource, held):
-                self._due.discard(name)
+                del self._due[name]
             elif resource is not None or removals or held is None:
                 batch[name] = resource
                 size += len(resource.body) if resource else 0
@@ -241,7 +259,7 @@ class Subscription:
             known = available.get(name)
             same = known is not None and known.version == version
             self.held[name] = known if known is not None and same else Resource(name, b"")
-            self._due.add(name)
+        self._look_at(self._claimed, self.generation)
         self._claimed = {}
 
     def respond(self, snapshot: Snapshot, *, removals: bool = True) -> Response | DeltaResponse | None:
@@ -256,7 +274,7 @@ class Subscription:
         self._counter += 1
         self._nonce = str(self._counter)
         self._batch, self._waiting = batch, True
-        self._due -= batch.keys()
+        self._batch_due = min((self._due.pop(name) for name in batch), default=self.generation)
         self._asked -= batch.keys()
         version = snapshot.type_version(self.type_url)
         sent: Batch = {**self.held, **batch} if self.whole else batch

@@ -12,7 +12,7 @@ REST goes to the replicas' HTTP listeners, which are clusters of their own.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import replace
 
 from meshwork.policy import Policy
@@ -33,7 +33,7 @@ _JSON = "application/json"
 _MOST_LISTED = 50
 
 
-def named(table: Table) -> dict[str, ModelVersion]:
+def named(table: Collection[ModelVersion]) -> dict[str, ModelVersion]:
     """The models by each of their names: `MODEL`, `MODEL@VERSION`, and both behind `SERVICE/`."""
     found: dict[str, ModelVersion] = {}
     for service in dict.fromkeys(each.service for each in table):
@@ -55,7 +55,9 @@ def http_replicas(table: Table) -> dict[ModelVersion, list[router_pb2.Replica]]:
     return {each: at for each, at in found.items() if at}
 
 
-def grpc_routes(table: Table, router: str, policies: Mapping[ModelVersion, Policy]) -> Iterator[RouteSpec]:
+def grpc_routes(
+    table: Collection[ModelVersion], router: str, policies: Mapping[ModelVersion, Policy]
+) -> Iterator[RouteSpec]:
     """Routes of the gRPC form; what no replica is for goes to the cluster `router`."""
     for method in ("RepositoryModelLoad", "RepositoryModelUnload"):
         yield RouteSpec(name=router, path=f"/{FULL_NAME}/{method}", cluster=router, retry=Retry.UNSENT)
@@ -70,7 +72,7 @@ def grpc_routes(table: Table, router: str, policies: Mapping[ModelVersion, Polic
 
 
 def rest_routes(
-    table: Table, by_http: Container[ModelVersion], policies: Mapping[ModelVersion, Policy]
+    table: Collection[ModelVersion], by_http: Container[ModelVersion], policies: Mapping[ModelVersion, Policy]
 ) -> Iterator[RouteSpec]:
     """Routes of the REST form to the models in `by_http`.
 

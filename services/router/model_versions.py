@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -48,10 +48,10 @@ def serving(replicas: Iterable[router_pb2.Replica]) -> dict[ModelVersion, list[r
     return dict(sorted({**loads, **ready}.items()))
 
 
-def live_versions(table: Mapping[ModelVersion, object], service: str) -> dict[str, ModelVersion]:
+def live_versions(found: Iterable[ModelVersion], service: str) -> dict[str, ModelVersion]:
     """By model of `service`, the version that callers get who name none."""
     versions: dict[str, list[str]] = defaultdict(list)
-    for each in table:
+    for each in found:
         if each.service == service:
             versions[each.model].append(each.version)
     return {
@@ -64,17 +64,29 @@ def default_models(
     table: Mapping[ModelVersion, list[router_pb2.Replica]], service: str
 ) -> dict[str, ModelVersion]:
     """By method of `service`, what callers get who name no model: what most replicas call the default."""
-    live = live_versions(table, service)
-    votes: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for each, replicas in table.items():
-        if each != live.get(each.model) or each.service != service:
-            continue
-        for replica in replicas:
-            for model in replica.models:
-                if (model.name, model.version) == (each.model, each.version):
-                    for method in model.default_methods:
-                        votes[method][each.model] += 1
+    cast = {each: votes(each, replicas) for each, replicas in table.items() if each.service == service}
+    return elected(cast, live_versions(table, service))
+
+
+def votes(each: ModelVersion, replicas: Iterable[router_pb2.Replica]) -> Counter[str]:
+    """By method, how many of `replicas` call the model version its default."""
+    cast: Counter[str] = Counter()
+    for replica in replicas:
+        for model in replica.models:
+            if (model.name, model.version) == (each.model, each.version):
+                cast.update(model.default_methods)
+    return cast
+
+
+def elected(
+    cast: Mapping[ModelVersion, Mapping[str, int]], live: Mapping[str, ModelVersion]
+) -> dict[str, ModelVersion]:
+    """By method, the live model version with the most votes; of equals the first by name."""
+    counts: dict[str, dict[str, int]] = defaultdict(dict)
+    for each, by_method in cast.items():
+        if by_method and each == live.get(each.model):
+            for method, count in by_method.items():
+                counts[method][each.model] = count
     return {
-        method: live[min(counts, key=lambda model: (-counts[model], model))]
-        for method, counts in votes.items()
+        method: live[min(found, key=lambda model: (-found[model], model))] for method, found in counts.items()
     }

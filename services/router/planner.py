@@ -14,7 +14,7 @@ Leases and settings that are the same give a snapshot of the same version, in ev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from meshwork.policy import Policy
@@ -70,62 +70,80 @@ class PlanSettings:
 def plan(
     replicas: Iterable[router_pb2.Replica], settings: PlanSettings, *, complete: bool = True
 ) -> Snapshot:
-    """The snapshot for these leases."""
-    table = serving(_reachable(replicas))
+    """The snapshot for these leases.
+
+    The router's own (`incremental.Planner`) must always be the same as this one.
+    """
+    table = serving(found for replica in replicas if (found := reachable(replica)) is not None)
     policies = {each: settings.policy(each) for each in table}
-    by_http = inference_routes.http_replicas(table)
     by_service = {
-        service.name: list(_service_routes(service, table, policies))
+        service.name: list(service_routes(service, table, default_models(table, service.name), policies))
         for service in settings.services.values()
         if service.domain
     }
-    at_router = list(_router_routes(settings.services.values()))
-    by_name = {**by_service, ROUTER: at_router}
-    listeners = [api_listener(name) for name in by_name]
-    tables = [routes(name, specs) for name, specs in by_name.items()]
+    clusters, hosts_of = fixed_resources(settings)
+    for each, at in table.items():
+        made = model_resources(each, at, policies[each])
+        clusters += made[CLUSTER]
+        hosts_of += made[ENDPOINTS]
+    by_http = inference_routes.http_replicas(table)
+    tables = [routes(name, specs) for name, specs in by_service.items()]
+    tables += router_tables(by_service, table, by_http, policies, settings)
+    listeners = [api_listener(name) for name in (*by_service, ROUTER)]
     if settings.gateway is not None:
         listeners.append(settings.gateway)
-        everything = [spec for specs in by_service.values() for spec in specs] + at_router
-        everything += inference_routes.grpc_routes(table, ROUTER, policies)
-        everything += inference_routes.rest_routes(table, by_http, policies)
-        tables.append(routes(GATEWAY, [*everything, *_edge_routes()], settings.gateway_filters))
     return Snapshot(
-        {
-            CLUSTER: [
-                cluster(ROUTER),
-                *(cluster(each.cluster, options(policy)) for each, policy in policies.items()),
-                *(
-                    cluster(inference_routes.http_cluster(each), options(policies[each]), "http")
-                    for each in by_http
-                ),
-            ],
-            ENDPOINTS: [
-                endpoints(ROUTER, tuple(Host(address=address) for address in settings.routers)),
-                *(endpoints(each.cluster, hosts(each, at, policies[each])) for each, at in table.items()),
-                *(
-                    endpoints(inference_routes.http_cluster(each), hosts(each, at, policies[each], http=True))
-                    for each, at in by_http.items()
-                ),
-            ],
-            LISTENER: listeners,
-            ROUTES: tables,
-        },
-        complete=complete,
+        {CLUSTER: clusters, ENDPOINTS: hosts_of, LISTENER: listeners, ROUTES: tables}, complete=complete
     )
 
 
-def _reachable(replicas: Iterable[router_pb2.Replica]) -> Iterator[router_pb2.Replica]:
+def fixed_resources(settings: PlanSettings) -> tuple[list[Resource], list[Resource]]:
+    """The clusters and the endpoints that are there whatever the leases say."""
+    return [cluster(ROUTER)], [endpoints(ROUTER, tuple(Host(address=each) for each in settings.routers))]
+
+
+def model_resources(
+    each: ModelVersion, at: Sequence[router_pb2.Replica], policy: Policy
+) -> dict[str, list[Resource]]:
+    """The clusters and the endpoints of one model version and the replicas that take its calls."""
+    clusters = [cluster(each.cluster, options(policy))]
+    found = [endpoints(each.cluster, hosts(each, at, policy))]
+    by_http = [replica for replica in at if replica.http_address]
+    if by_http:
+        name = inference_routes.http_cluster(each)
+        clusters.append(cluster(name, options(policy), "http"))
+        found.append(endpoints(name, hosts(each, by_http, policy, http=True)))
+    return {CLUSTER: clusters, ENDPOINTS: found}
+
+
+def router_tables(
+    by_service: Mapping[str, Sequence[RouteSpec]],
+    versions: Collection[ModelVersion],
+    by_http: Container[ModelVersion],
+    policies: Mapping[ModelVersion, Policy],
+    settings: PlanSettings,
+) -> list[Resource]:
+    """The routes of the router itself and, where there is one, of the gateway: to all there is."""
+    at_router = list(_router_routes(settings.services.values()))
+    tables = [routes(ROUTER, at_router)]
+    if settings.gateway is not None:
+        everything = [spec for specs in by_service.values() for spec in specs] + at_router
+        everything += inference_routes.grpc_routes(versions, ROUTER, policies)
+        everything += inference_routes.rest_routes(versions, by_http, policies)
+        tables.append(routes(GATEWAY, [*everything, *_edge_routes()], settings.gateway_filters))
+    return tables
+
+
+def reachable(replica: router_pb2.Replica) -> router_pb2.Replica | None:
     """Without what can't be an address: one replica's nonsense must not cost the others their snapshot."""
-    for replica in replicas:
-        if not _is_address(replica.address):
-            continue
-        if replica.http_address and not _is_address(replica.http_address):
-            plain = router_pb2.Replica()
-            plain.CopyFrom(replica)
-            plain.ClearField("http_address")
-            yield plain
-        else:
-            yield replica
+    if not _is_address(replica.address):
+        return None
+    if not replica.http_address or _is_address(replica.http_address):
+        return replica
+    plain = router_pb2.Replica()
+    plain.CopyFrom(replica)
+    plain.ClearField("http_address")
+    return plain
 
 
 def _is_address(text: str) -> bool:
@@ -136,14 +154,15 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _service_routes(
+def service_routes(
     service: Service,
-    table: Mapping[ModelVersion, list[router_pb2.Replica]],
+    versions: Collection[ModelVersion],
+    defaults: Mapping[str, ModelVersion],
     policies: Mapping[ModelVersion, Policy],
 ) -> Iterator[RouteSpec]:
-    live = live_versions(table, service.name)
-    named = {each.name: each for each in table if each.service == service.name} | live
-    defaults = default_models(table, service.name)
+    """The routes to the model versions of a service; `defaults`: by method, for who names none."""
+    live = live_versions(versions, service.name)
+    named = {each.name: each for each in versions if each.service == service.name} | live
     hedged = any(policies[each].hedge_after_ms for each in named.values())
     for method in service.methods.values():
         default = defaults.get(method.name)

@@ -32,10 +32,10 @@ from services.router.config import RouterConfig
 from services.router.discovery import Discovery
 from services.router.fallback import Fallback
 from services.router.gateway import GatewaySettings, cors, gateway_listener
+from services.router.incremental import Planner
 from services.router.inference_service import MeshInference
 from services.router.memory import Memory
-from services.router.model_versions import serving
-from services.router.planner import PlanSettings, plan
+from services.router.planner import PlanSettings
 from services.router.policy import hash_fields
 from services.router.registry import Registry
 from services.router.service import RouterService
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 ROUTER_SERVICE = "meshwork.router.v1.RouterService"
 ADMIN_SERVICE = "meshwork.admin.v1.AdminService"
+# Changes of this time go out together: a burst costs each client a few responses, not one a change.
+PUBLISH_INTERVAL_S = 0.05
 CONFIRM_S = 30.0  # the longest to wait for clients to leave a draining replica; it waits less itself
 
 
@@ -66,7 +68,8 @@ class Router:
         self._drains = Drains(redis, keys)
         self._wanted: Mapping[str, int] = {}
         self._settings = plan_settings(config)
-        self.cache = SnapshotCache(plan((), self._settings, complete=False))
+        self._planner = Planner(self._settings)
+        self.cache = SnapshotCache(self._planner.snapshot)
         self.ads = AdsService(self.cache)
         self._health = health.aio.HealthServicer()
         self._confirmed: set[str] = set()
@@ -128,25 +131,24 @@ class Router:
         while True:
             await self._registry.changed.wait()
             self._registry.changed.clear()
-            replicas, known = self._registry.replicas, self._registry.known
-            snapshot = plan(replicas.values(), self._settings, complete=known)
+            names, replicas = self._registry.take_changes(), self._registry.replicas
+            snapshot = self._planner.update(names, replicas, complete=self._registry.known)
             generation = self.cache.publish(snapshot)
             log.info("generation %d: %s", generation, snapshot)
             await self._report_health()
-            self._confirm_drains(generation)
+            self._confirm_drains(names, generation)
+            await asyncio.sleep(PUBLISH_INTERVAL_S)
 
-    def _confirm_drains(self, generation: int) -> None:
-        draining = {
-            name
-            for name, replica in self._registry.replicas.items()
-            if replica.state == router_pb2.REPLICA_STATE_DRAINING
-        }
-        self._confirmed &= draining
-        for name in draining - self._confirmed:
-            self._confirmed.add(name)
-            task = asyncio.create_task(self._confirm(name, generation), name=f"drain of {name}")
-            self._confirming.add(task)
-            task.add_done_callback(self._confirming.discard)
+    def _confirm_drains(self, changed: set[str], generation: int) -> None:
+        for name in changed:
+            replica = self._registry.replicas.get(name)
+            if replica is None or replica.state != router_pb2.REPLICA_STATE_DRAINING:
+                self._confirmed.discard(name)
+            elif name not in self._confirmed:
+                self._confirmed.add(name)
+                task = asyncio.create_task(self._confirm(name, generation), name=f"drain of {name}")
+                self._confirming.add(task)
+                task.add_done_callback(self._confirming.discard)
 
     async def _confirm(self, replica: str, generation: int) -> None:
         """Tells a draining replica once no client holds a snapshot that has it."""
@@ -170,7 +172,7 @@ class Router:
 
     async def _report_health(self) -> None:
         """Says of each service whether the mesh can serve it, and of the router itself that it runs."""
-        ready = {each.service for each in serving(self._registry.replicas.values())}
+        ready = self._planner.serving
         statuses = {
             service.full_name: service.name in ready for service in self._services.values() if service.domain
         }

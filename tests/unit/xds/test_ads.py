@@ -133,6 +133,20 @@ def test_endpoints_of_a_new_cluster_are_sent_though_the_client_has_not_replied_t
     assert state.next(snapshot("a"), 1) is None
 
 
+def test_a_client_that_is_always_a_snapshot_behind_is_known_to_have_taken_those_before() -> None:
+    state = ClientState(incremental=True)
+    state.take(DeltaRequest(type_url=CLUSTER))
+    current = snapshot("a")
+    response = state.next(current, 1)
+    for generation in range(2, 6):
+        current = current.replace({CLUSTER: {"a": Resource("a", b"%d" % generation)}})
+        assert state.next(current, generation) is None  # it owes a reply
+        assert response is not None
+        state.take(DeltaRequest(type_url=CLUSTER, nonce=response.nonce))
+        response = state.next(current, generation)
+        assert state.generation == generation - 1
+
+
 def test_a_rejection_is_told_and_kept_visible(caplog: pytest.LogCaptureFixture) -> None:
     told: list[tuple[str, str, list[str], str]] = []
     state = ClientState(on_reject=lambda *call: told.append((call[0].node.id, call[1], [*call[2]], call[3])))
