@@ -13,10 +13,12 @@ when it was due. All of a policy's calls go over one channel:
 
 Mixes that change their speeds halfway are measured for four times as long as the others, so that the
 calls that meet the change are about a hundredth of all. Round robin is left out at the higher load,
-where its queues have no end. A call that fails, or takes longer than 2 s, counts as 2 s. The target for the 99th percentile of
-`gateway` and `proxyless` is the larger of 1.3 times the ideal's and 0.4 times that of least request;
-`worst_ratio` is the largest of all measured values over their targets. Of a channel's first second
-alone, least request has to be no better than proxyless.
+where its queues have no end. A call that fails, or takes longer than 2 s, counts as 2 s.
+
+The target for the 99th percentile of `gateway` and `proxyless` is the larger of 1.3 times the ideal's
+and 0.4 times that of least request; `worst_ratio` is the largest of all values over their targets. Of
+the first 2 s alone, in which a new channel has to learn the weights, proxyless is held against least
+request.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ LOADS = (0.65, 0.85)
 LATEST_S = 2.0
 WARM_S = 0.8
 RAMP_S = 5.0  # a new replica comes in slowly (meshwork/serving/load.py)
-COLD_S = 1.0
+COLD_S = 2.0
 ROUND_ROBIN, LEAST, OURS, COLD = "round_robin", "least_request", "weighted_round_robin", "proxyless"
 NAMES = {OURS: "gateway"}
 SHORT = ("one_fast", "facts", "near")
@@ -130,14 +132,14 @@ def measure(
         latencies = asyncio.run(_open_loop(targets[policy], times, middle))
         figures[NAMES.get(policy, policy)] = percentiles_ms(latencies)
         first = [each for due, each in zip(times, latencies, strict=True) if due < COLD_S]
-        figures[NAMES.get(policy, policy)]["first_second_p99"] = percentiles_ms(first)["p99"]
+        figures[NAMES.get(policy, policy)]["first_2_s_p99"] = percentiles_ms(first)["p99"]
         if max(latencies) >= LATEST_S:
             figures[NAMES.get(policy, policy)]["over_2_s"] = sum(each >= LATEST_S for each in latencies)
             time.sleep(LATEST_S)  # until the replicas have dropped what nobody waits for
     limit = max(1.3 * figures["ideal"]["p99"], 0.4 * figures[LEAST]["p99"])
     figures["target_p99"] = round(limit, 1)
     figures["ratios"] = {name: round(figures[name]["p99"] / limit, 2) for name in ("gateway", COLD)}
-    figures["cold"] = round(figures[COLD]["first_second_p99"] / figures[LEAST]["first_second_p99"], 2)
+    figures["cold"] = round(figures[COLD]["first_2_s_p99"] / figures[LEAST]["first_2_s_p99"], 2)
     return figures
 
 
@@ -179,7 +181,7 @@ def main() -> None:
         for name in ("gateway", COLD)
         for load in LOADS
     }
-    targets["worst_cold_first_second_p99_over_least_request"] = (
+    targets["worst_cold_p99_over_least_request"] = (
         max(each["cold"] for each in cases.values()),
         "<=",
         1.0,

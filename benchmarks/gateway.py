@@ -3,7 +3,7 @@
 Two replicas of the product with a model that costs nothing, and four ways to them, in turn, again and
 again, by the same client:
 
-    direct       a channel to one replica
+    direct       a channel to the addresses of both, round robin
     proxyless    xds:///, the product's default policy over both
     plain        an Envoy with a static configuration: no filter but the router, HTTP/2 on both sides,
                  plain round robin over both
@@ -165,7 +165,7 @@ def main() -> None:
         servers = [psutil.Process(mesh.processes[f"nlp-{index}"].pid) for index in range(REPLICAS)]
         with plain_envoy(Path(folder), hosts) as (plain, plain_proxy):
             ways = {
-                "direct": (hosts[0], None),
+                "direct": (f"ipv4:{','.join(hosts)}", None),
                 "proxyless": ("xds:///nlp", None),
                 "plain": (plain, plain_proxy),
                 "gateway": (mesh.gateways[POLICY], gateway_process(mesh)),

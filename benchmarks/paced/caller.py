@@ -23,7 +23,8 @@ async def load(address: str, in_flight: int, seconds: float, warm_s: float) -> d
     """Calls for that long; the warm-up before it counts for nothing."""
     request = nlp_pb2.EmbedRequest(texts=["x"])
     latencies: list[float] = []
-    async with grpc.aio.insecure_channel(address, options=channels.OPTIONS) as channel:
+    options = [*channels.OPTIONS, ("grpc.lb_policy_name", "round_robin")]  # where the address names several
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
         stub = nlp_pb2_grpc.NlpServiceStub(channel)
 
         async def caller(ends: float) -> None:
@@ -54,7 +55,7 @@ async def load(address: str, in_flight: int, seconds: float, warm_s: float) -> d
 def main() -> None:
     """Calls, and tells."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("address", help="host:port, or xds:///SERVICE")
+    parser.add_argument("address", help="host:port, ipv4:HOST:PORT,HOST:PORT, or xds:///SERVICE")
     parser.add_argument("--router", default="", help="of an xds:/// address, host:port")
     parser.add_argument("--in-flight", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=3.0)
