@@ -25,6 +25,7 @@ from redis.asyncio import Redis
 
 import meshwork
 from meshwork.channel import PINGS_ALLOWED
+from meshwork import telemetry
 from meshwork.devices import parse_devices
 from meshwork.errors import ConfigError
 from meshwork.follow import Follower
@@ -100,11 +101,13 @@ def main(spec: ServiceSpec) -> None:
     try:
         config = ReplicaConfig.from_environment(os.environ, spec.name)
         log_to_stderr(config.replica)
+        telemetry.start(spec.name, config.replica, {"host.name": host_name()})
         # Read by OpenMP when a task imports torch.
         os.environ.setdefault("OMP_NUM_THREADS", str(config.cpu_threads))
         status = run(serve(spec, config))
     except ConfigError as error:
         sys.exit(f"{spec.name}: {error}")
+    telemetry.stop()
     # Not sys.exit, which would wait for a forward pass that outlasted the drain.
     sys.stdout.flush()
     sys.stderr.flush()

@@ -61,7 +61,10 @@ class Process:
 @asynccontextmanager
 async def replica(**settings: str) -> AsyncIterator[Process]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MESHWORK_")}
-    environment |= {f"MESHWORK_{name.upper()}": value for name, value in settings.items()}
+    environment |= {
+        name if name.startswith("OTEL_") else f"MESHWORK_{name.upper()}": value
+        for name, value in settings.items()
+    }
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
