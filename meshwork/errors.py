@@ -31,6 +31,8 @@ import grpc
 from google.protobuf import duration_pb2, message
 from google.rpc import error_details_pb2, status_pb2
 
+from meshwork.names import TRACE_HEADER, trace_id
+
 DOMAIN = "meshwork"
 DETAILS_KEY = "grpc-status-details-bin"
 
@@ -80,17 +82,17 @@ class MeshworkError(Exception):
             delay.FromNanoseconds(max(0, int(self.retry_after_s * 1e9)))
             yield error_details_pb2.RetryInfo(retry_delay=delay)
 
-    def status(self, trace_id: str = "") -> status_pb2.Status:
+    def status(self, trace: str = "") -> status_pb2.Status:
         """This error as the google.rpc.Status that travels in `grpc-status-details-bin`.
 
         Args:
-            trace_id: of the trace that shows the call, for its RequestInfo; this error's own if empty.
+            trace: id of the trace that shows the call, for its RequestInfo; this error's own if empty.
         """
         status = status_pb2.Status(code=self.code.value[0], message=_bounded(str(self)))
         for detail in self.details():
             status.details.add().Pack(detail)
-        if trace_id or self.trace_id:
-            request = error_details_pb2.RequestInfo(request_id=trace_id or self.trace_id)
+        if trace or self.trace_id:
+            request = error_details_pb2.RequestInfo(request_id=trace or self.trace_id)
             status.details.add().Pack(request)
         return status
 
@@ -265,7 +267,7 @@ def from_status(status: status_pb2.Status) -> MeshworkError:
     error = kind(status.message or kind.default_reason, reason=info.reason, metadata=info.metadata)
     if retry.HasField("retry_delay"):
         error.retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
-    error.trace_id = traced.request_id
+    error.trace_id = trace_id(traced.request_id)
     if isinstance(error, InvalidArgument) and request.field_violations:
         error.field = request.field_violations[0].field
         error.remedy = request.field_violations[0].description
@@ -279,16 +281,21 @@ def from_rpc_error(error: grpc.RpcError) -> MeshworkError:
     # Sync and asyncio calls share these methods, but no base class that declares them.
     call: Any = error
     status = status_pb2.Status(code=call.code().value[0], message=call.details() or "")
+    shown = ""
     for key, value in call.trailing_metadata() or ():
-        if key == DETAILS_KEY:
+        if key == TRACE_HEADER:
+            shown = trace_id(str(value))
+        elif key == DETAILS_KEY:
             detailed = status_pb2.Status()
             try:
                 detailed.ParseFromString(value)
             except message.DecodeError:
-                break
+                continue
             if detailed.code == status.code:
                 status = detailed
-    return from_status(status)
+    known = from_status(status)
+    known.trace_id = known.trace_id or shown
+    return known
 
 
 class ConfigError(ValueError):

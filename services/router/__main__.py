@@ -41,6 +41,7 @@ async def serve(config: RouterConfig) -> int:
             cluster=GATEWAY,
             discovery=config.discovery,
             concurrency=config.gateway_threads,
+            otlp=config.otlp,
         )
         tasks.append(asyncio.create_task(supervisor.run(), name="envoy"))
         tasks.append(asyncio.create_task(_say_when_ready(router, supervisor, config), name="ready"))

@@ -14,7 +14,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from redis.asyncio import Redis
 
-from meshwork.channel import PINGS_ALLOWED
+<<<<<<< HEAD
+from meshwork.channel import MAX_MESSAGE_BYTES, PINGS_ALLOWED
+=======
+>>>>>>> c138ce4 (Let the gateway trace: its span lies between the caller's and the replica's, and its own refusals name the trace)
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import add_servicer
 from meshwork.serving.oip.repository import FULL_NAME as INFERENCE_SERVICE
@@ -32,6 +35,7 @@ from services.router.config import RouterConfig
 from services.router.discovery import Discovery
 from services.router.fallback import Fallback
 from services.router.gateway import GatewaySettings, cors, gateway_listener
+from services.router.gateway_tracing import tracing
 from services.router.inference_service import MeshInference
 from services.router.memory import Memory
 from services.router.model_versions import serving
@@ -81,8 +85,9 @@ class Router:
         limit = self._config.max_message_bytes
         server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", limit),
-                ("grpc.max_send_message_length", limit),
+                # Discovery's messages are larger than what some meshes take from callers.
+                ("grpc.max_receive_message_length", max(limit, MAX_MESSAGE_BYTES)),
+                ("grpc.max_send_message_length", -1),
                 # A second router on the same port must fail, not share it.
                 ("grpc.so_reuseport", 0),
                 # Envoy and clients ping the stream that they wait on for changes.
@@ -184,10 +189,12 @@ def plan_settings(config: RouterConfig) -> PlanSettings:
     services = contract.services()
     if not config.gateway_listen:
         return PlanSettings(services=services, routers=config.discovery, policies=config.policies)
+    traced = tracing(config.mesh, config.sampled_percent) if config.otlp else None
     gateway = GatewaySettings(
         listen=config.gateway_listen,
         max_message_bytes=config.max_message_bytes,
         hash_fields=hash_fields(config.policies),
+        tracing=traced,
     )
     if config.cors_origins:
         gateway = replace(gateway, cors_origins=config.cors_origins)
