@@ -12,6 +12,7 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 from redis.asyncio import Redis
 
 <<<<<<< HEAD
@@ -27,6 +28,7 @@ from meshwork.state.desired import Desired
 from meshwork.state.drains import Drains
 from meshwork.state.keys import Keys
 from meshwork.state.leases import LeaseBook
+from meshwork.state.traces import Traces
 from meshwork.xds.ads import AdsService
 from meshwork.xds.cache import SnapshotCache
 from services.router import contract
@@ -43,11 +45,13 @@ from services.router.planner import PlanSettings, plan
 from services.router.policy import hash_fields
 from services.router.registry import Registry
 from services.router.service import RouterService
+from services.router.traces import TraceService, TraceStore
 
 log = logging.getLogger(__name__)
 
 ROUTER_SERVICE = "meshwork.router.v1.RouterService"
 ADMIN_SERVICE = "meshwork.admin.v1.AdminService"
+TRACE_SERVICE = "meshwork.trace.v1.TraceService"
 CONFIRM_S = 30.0  # the longest to wait for clients to leave a draining replica; it waits less itself
 
 
@@ -68,6 +72,8 @@ class Router:
         self._registry = Registry(LeaseBook(redis, keys), memory=Memory(config.folder, config.mesh))
         self._desired = Desired(redis, keys)
         self._drains = Drains(redis, keys)
+        self._traces = Traces(redis, keys)
+        self.spans = TraceStore(self._traces)
         self._wanted: Mapping[str, int] = {}
         self._settings = plan_settings(config)
         self.cache = SnapshotCache(plan((), self._settings, complete=False))
@@ -107,6 +113,8 @@ class Router:
             discovery.describe,
         )
         add_servicer(server, ADMIN_SERVICE, admin)
+        add_servicer(server, TRACE_SERVICE, TraceService(self._traces))
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self.spans, server)  # type: ignore[no-untyped-call]
         inference = MeshInference(lambda: self._registry.replicas, admin)
         add_servicer(server, INFERENCE_SERVICE, inference)
         add_servicer(server, REST_SERVICE, inference)
@@ -128,6 +136,7 @@ class Router:
             group.create_task(self._registry.run(), name="registry")
             group.create_task(self._follow_desired(), name="desired")
             group.create_task(self._plan(), name="planner")
+            group.create_task(self.spans.run(), name="traces")
 
     async def _plan(self) -> None:
         while True:
