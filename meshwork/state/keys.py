@@ -123,3 +123,13 @@ class Keys:
     def trace(self, trace_id: str) -> str:
         """List: the spans of a trace as they came, each entry an OTLP `TracesData` in base64."""
         return self.name("trace", trace_id)
+
+    @property
+    def log_levels(self) -> str:
+        """Hash: name of a process or service -> the level at which it is to log."""
+        return self.name("log_levels")
+
+    @property
+    def log_level_changes(self) -> str:
+        """Channel: the name of each process or service whose level changed."""
+        return self.name("log_level_changes")

@@ -28,6 +28,7 @@ from meshwork.state.desired import Desired
 from meshwork.state.drains import Drains
 from meshwork.state.keys import Keys
 from meshwork.state.leases import LeaseBook
+from meshwork.state.log_levels import LogLevels
 from meshwork.state.traces import Traces
 from meshwork.xds.ads import AdsService
 from meshwork.xds.cache import SnapshotCache
@@ -137,6 +138,7 @@ class Router:
             group.create_task(self._follow_desired(), name="desired")
             group.create_task(self._plan(), name="planner")
             group.create_task(self.spans.run(), name="traces")
+            group.create_task(LogLevels(self._redis, self._keys).follow(["router"]), name="log level")
 
     async def _plan(self) -> None:
         while True:
