@@ -15,13 +15,10 @@ PRIORITY_HEADER = "meshwork-priority"
 CALLER_HEADER = "meshwork-caller"
 """The name under which a call gets its fair share of a device."""
 
-<<<<<<< HEAD
 IDEMPOTENCY_HEADER = "meshwork-idempotency"
 """`1` says that the request carries a `request_id`, so that it may arrive twice."""
-=======
 TRACE_HEADER = "meshwork-trace"
 """Beside an answer that the gateway itself gave: the call's `traceparent`, or the gateway's id for it."""
->>>>>>> c138ce4 (Let the gateway trace: its span lies between the caller's and the replica's, and its own refusals name the trace)
 
 
 def header_value(model: str) -> str:

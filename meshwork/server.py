@@ -24,9 +24,8 @@ from grpc_reflection.v1alpha import reflection
 from redis.asyncio import Redis
 
 import meshwork
-from meshwork.channel import PINGS_ALLOWED
-from meshwork import telemetry
 from meshwork import logs, telemetry
+from meshwork.channel import PINGS_ALLOWED
 from meshwork.devices import parse_devices
 from meshwork.errors import ConfigError
 from meshwork.follow import Follower

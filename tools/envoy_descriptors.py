@@ -49,11 +49,8 @@ ROOTS = (
     "envoy.extensions.load_balancing_policies.load_aware_locality.v3.LoadAwareLocality",
     "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash",
     "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",
-<<<<<<< HEAD
     "envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality",
-=======
     "envoy.extensions.tracers.opentelemetry.resource_detectors.v3.StaticConfigResourceDetectorConfig",
->>>>>>> c138ce4 (Let the gateway trace: its span lies between the caller's and the replica's, and its own refusals name the trace)
     "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
 )

@@ -14,14 +14,11 @@ from pydantic import ValidationError
 
 from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 from meshwork.errors import ConfigError
-<<<<<<< HEAD
 from meshwork.policy import Policy, from_json
 from meshwork.state.connect import check_url
 from meshwork.xds.resources import split_address
 from services.router import contract, gateway_tracing
 from services.router.policy import hash_fields
-=======
->>>>>>> c138ce4 (Let the gateway trace: its span lies between the caller's and the replica's, and its own refusals name the trace)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

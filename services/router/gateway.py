@@ -35,21 +35,15 @@ class GatewaySettings:
         max_message_bytes: the largest request message; a larger one is RESOURCE_EXHAUSTED.
         cors_origins: regular expression of the origins whose web pages may call; the default lets
             pages that this machine serves.
-<<<<<<< HEAD
         hash_fields: by service, the fields of requests that choose a replica, with their headers.
-=======
         tracing: how it traces calls; None for not at all.
->>>>>>> c138ce4 (Let the gateway trace: its span lies between the caller's and the replica's, and its own refusals name the trace)
     """
 
     listen: str
     max_message_bytes: int = 64 * 1024 * 1024
     cors_origins: str = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
-<<<<<<< HEAD
     hash_fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-=======
     tracing: Values | None = None
->>>>>>> c138ce4 (Let the gateway trace: its span lies between the caller's and the replica's, and its own refusals name the trace)
 
 
 # A `grpc-timeout` that gRPC cannot read would break more than its own call: gRPC keeps the failure in

@@ -15,10 +15,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 from redis.asyncio import Redis
 
-<<<<<<< HEAD
 from meshwork.channel import MAX_MESSAGE_BYTES, PINGS_ALLOWED
-=======
->>>>>>> c138ce4 (Let the gateway trace: its span lies between the caller's and the replica's, and its own refusals name the trace)
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import add_servicer
 from meshwork.serving.oip.repository import FULL_NAME as INFERENCE_SERVICE

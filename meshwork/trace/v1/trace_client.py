@@ -20,6 +20,7 @@ class TraceClient(calls.SyncService):
         failed: bool = False,
         min_duration_ms: int = 0,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> list[pb.TraceSummary]:
         """Lists the traces that are kept, the newest first.
 
@@ -30,6 +31,7 @@ class TraceClient(calls.SyncService):
             failed: Only traces with a span that failed.
             min_duration_ms: Only traces that took at least as many milliseconds.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -39,7 +41,7 @@ class TraceClient(calls.SyncService):
             failed=failed,
             min_duration_ms=min_duration_ms,
         )
-        pages = self._pages("ListTraces", request, pb.ListTracesResponse, timeout_s)
+        pages = self._pages("ListTraces", request, pb.ListTracesResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.traces]
 
     def get_trace(
@@ -47,6 +49,7 @@ class TraceClient(calls.SyncService):
         trace_id: str,
         *,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.GetTraceResponse:
         """Gives all spans of a trace.
 
@@ -54,6 +57,7 @@ class TraceClient(calls.SyncService):
             trace_id: The trace: its identifier, a `traceparent`, or the gateway's `x-request-
                 id`.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -61,7 +65,7 @@ class TraceClient(calls.SyncService):
         request = pb.GetTraceRequest(
             trace_id=trace_id,
         )
-        return self._unary("GetTrace", request, pb.GetTraceResponse, timeout_s)
+        return self._unary("GetTrace", request, pb.GetTraceResponse, timeout_s, metadata)
 
 
 class AsyncTraceClient(calls.AsyncService):
@@ -76,6 +80,7 @@ class AsyncTraceClient(calls.AsyncService):
         failed: bool = False,
         min_duration_ms: int = 0,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> list[pb.TraceSummary]:
         """Lists the traces that are kept, the newest first.
 
@@ -86,6 +91,7 @@ class AsyncTraceClient(calls.AsyncService):
             failed: Only traces with a span that failed.
             min_duration_ms: Only traces that took at least as many milliseconds.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -95,7 +101,7 @@ class AsyncTraceClient(calls.AsyncService):
             failed=failed,
             min_duration_ms=min_duration_ms,
         )
-        pages = await self._pages("ListTraces", request, pb.ListTracesResponse, timeout_s)
+        pages = await self._pages("ListTraces", request, pb.ListTracesResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.traces]
 
     async def get_trace(
@@ -103,6 +109,7 @@ class AsyncTraceClient(calls.AsyncService):
         trace_id: str,
         *,
         timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
     ) -> pb.GetTraceResponse:
         """Gives all spans of a trace.
 
@@ -110,6 +117,7 @@ class AsyncTraceClient(calls.AsyncService):
             trace_id: The trace: its identifier, a `traceparent`, or the gateway's `x-request-
                 id`.
             timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
 
         Raises:
             MeshworkError: the call failed; its class says how (see meshwork.errors).
@@ -117,4 +125,4 @@ class AsyncTraceClient(calls.AsyncService):
         request = pb.GetTraceRequest(
             trace_id=trace_id,
         )
-        return await self._unary("GetTrace", request, pb.GetTraceResponse, timeout_s)
+        return await self._unary("GetTrace", request, pb.GetTraceResponse, timeout_s, metadata)
