@@ -29,6 +29,7 @@ from meshwork.recommendation.v1.recommendation_client import (
 )
 from meshwork.router.v1.router_client import AsyncRouterClient, RouterClient
 from meshwork.speech.v1.speech_client import AsyncSpeechClient, SpeechClient
+from meshwork.trace.v1.trace_client import AsyncTraceClient, TraceClient
 from meshwork.translation.v1.translation_client import AsyncTranslationClient, TranslationClient
 from meshwork.vision.v1.vision_client import AsyncVisionClient, VisionClient
 
@@ -87,6 +88,7 @@ class Client:
         vision, nlp, speech, translation, recommendation: the five services.
         router: discovery of services, replicas and models.
         admin: adding, loading, unloading and removing models; only where `address` is a router's own.
+        trace: the traces that the mesh keeps; only there, too.
     """
 
     def __init__(self, manner: _Manner) -> None:
@@ -99,6 +101,7 @@ class Client:
         self.recommendation = make(RecommendationClient, "recommendation")
         self.router = make(RouterClient, "router")
         self.admin = make(AdminClient, "router")
+        self.trace = make(TraceClient, "router")
 
     def close(self) -> None:
         """Closes the connections; calls in flight are cancelled."""
@@ -119,6 +122,7 @@ class AsyncClient:
         vision, nlp, speech, translation, recommendation: the five services.
         router: discovery of services, replicas and models.
         admin: adding, loading, unloading and removing models; only where `address` is a router's own.
+        trace: the traces that the mesh keeps; only there, too.
     """
 
     def __init__(self, manner: _Manner) -> None:
@@ -131,6 +135,7 @@ class AsyncClient:
         self.recommendation = make(AsyncRecommendationClient, "recommendation")
         self.router = make(AsyncRouterClient, "router")
         self.admin = make(AsyncAdminClient, "router")
+        self.trace = make(AsyncTraceClient, "router")
 
     async def close(self) -> None:
         """Closes the connections; calls in flight are cancelled."""

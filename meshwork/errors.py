@@ -18,7 +18,8 @@
     ├── Unimplemented          UNIMPLEMENTED        UNIMPLEMENTED
     └── Internal               INTERNAL             INTERNAL             `id` in metadata stands in the log
 
-Details follow google.rpc (error_details.proto); the domain of every ErrorInfo is `meshwork`.
+Details follow google.rpc (error_details.proto); the domain of every ErrorInfo is `meshwork`, and
+RequestInfo has the id of the call's trace.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from typing import Any, ClassVar
 import grpc
 from google.protobuf import duration_pb2, message
 from google.rpc import error_details_pb2, status_pb2
+
+from meshwork.names import TRACE_HEADER, trace_id
 
 DOMAIN = "meshwork"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -49,6 +52,7 @@ class MeshworkError(Exception):
         reason: UPPER_SNAKE_CASE cause, stable for programs.
         metadata: more facts about the cause, by name.
         retry_after_s: seconds after which to try again, or None.
+        trace_id: of the trace that shows the call: `meshwork trace show` draws it; "" if there is none.
     """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
@@ -66,6 +70,7 @@ class MeshworkError(Exception):
         self.reason = reason or self.default_reason
         self.metadata: dict[str, str] = dict(metadata or {})
         self.retry_after_s = retry_after_s
+        self.trace_id = ""
 
     def details(self) -> Iterator[message.Message]:
         """The google.rpc details of this error, ErrorInfo first."""
@@ -77,11 +82,18 @@ class MeshworkError(Exception):
             delay.FromNanoseconds(max(0, int(self.retry_after_s * 1e9)))
             yield error_details_pb2.RetryInfo(retry_delay=delay)
 
-    def status(self) -> status_pb2.Status:
-        """This error as the google.rpc.Status that travels in `grpc-status-details-bin`."""
+    def status(self, trace: str = "") -> status_pb2.Status:
+        """This error as the google.rpc.Status that travels in `grpc-status-details-bin`.
+
+        Args:
+            trace: id of the trace that shows the call, for its RequestInfo; this error's own if empty.
+        """
         status = status_pb2.Status(code=self.code.value[0], message=_bounded(str(self)))
         for detail in self.details():
             status.details.add().Pack(detail)
+        if trace or self.trace_id:
+            request = error_details_pb2.RequestInfo(request_id=trace or self.trace_id)
+            status.details.add().Pack(request)
         return status
 
 
@@ -245,8 +257,9 @@ def from_status(status: status_pb2.Status) -> MeshworkError:
     retry = error_details_pb2.RetryInfo()
     request = error_details_pb2.BadRequest()
     resource = error_details_pb2.ResourceInfo()
+    traced = error_details_pb2.RequestInfo()
     for detail in status.details:
-        for known in (info, retry, request, resource):
+        for known in (info, retry, request, resource, traced):
             detail.Unpack(known)
     candidates = [kind for kind in tree() if kind.code.value[0] == status.code]
     by_reason = [kind for kind in candidates if info.reason and kind.default_reason == info.reason]
@@ -254,6 +267,7 @@ def from_status(status: status_pb2.Status) -> MeshworkError:
     error = kind(status.message or kind.default_reason, reason=info.reason, metadata=info.metadata)
     if retry.HasField("retry_delay"):
         error.retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
+    error.trace_id = trace_id(traced.request_id)
     if isinstance(error, InvalidArgument) and request.field_violations:
         error.field = request.field_violations[0].field
         error.remedy = request.field_violations[0].description
@@ -267,16 +281,21 @@ def from_rpc_error(error: grpc.RpcError) -> MeshworkError:
     # Sync and asyncio calls share these methods, but no base class that declares them.
     call: Any = error
     status = status_pb2.Status(code=call.code().value[0], message=call.details() or "")
+    shown = ""
     for key, value in call.trailing_metadata() or ():
-        if key == DETAILS_KEY:
+        if key == TRACE_HEADER:
+            shown = trace_id(str(value))
+        elif key == DETAILS_KEY:
             detailed = status_pb2.Status()
             try:
                 detailed.ParseFromString(value)
             except message.DecodeError:
-                break
+                continue
             if detailed.code == status.code:
                 status = detailed
-    return from_status(status)
+    known = from_status(status)
+    known.trace_id = known.trace_id or shown
+    return known
 
 
 class ConfigError(ValueError):

@@ -17,11 +17,19 @@ CALLER_HEADER = "meshwork-caller"
 
 IDEMPOTENCY_HEADER = "meshwork-idempotency"
 """`1` says that the request carries a `request_id`, so that it may arrive twice."""
+TRACE_HEADER = "meshwork-trace"
+"""Beside an answer that the gateway itself gave: the call's `traceparent`, or the gateway's id for it."""
 
 
 def header_value(model: str) -> str:
     """`model` as it stands in the header: what may not stand in one, percent-encoded; cut at 256."""
     return quote(model, safe="-._~@/+")[:256]
+
+
+def trace_id(text: str) -> str:
+    """The trace's id in a `traceparent` (W3C Trace Context); another text as it is."""
+    parts = text.split("-")
+    return parts[1] if len(parts) == 4 and len(parts[1]) == 32 else text
 
 
 def version_order(version: str) -> tuple[list[tuple[int, int, str]], str]:

@@ -17,14 +17,6 @@ PARENT_VARIABLE = "MESHWORK_PARENT_PID"
 log = logging.getLogger(__name__)
 
 
-def log_to_stderr(name: str) -> None:
-    """Logs one line an event to standard error, each naming this process's role."""
-    logging.basicConfig(
-        level=os.environ.get("MESHWORK_LOG_LEVEL", "INFO").upper(),
-        format=f"%(asctime)s %(levelname)s {name} %(message)s",
-    )
-
-
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Runs `main` on uvloop, at a tenth less CPU a call than asyncio's own loop; on that without it."""
     try:

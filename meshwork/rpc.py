@@ -10,7 +10,8 @@ The methods are read from the service's descriptor, and the servicer's are calle
 where `requests` is an async iterator whose next step raises when the caller sent bytes that are no
 message. Bytes that do not parse are INVALID_ARGUMENT;
 a MeshworkError becomes its rich status; anything else becomes INTERNAL with an id that the log
-carries, and nothing of its text leaves the process.
+carries, and nothing of its text leaves the process. Each call is a span of its caller's trace, and
+each error names that trace. A stream is one span, with an event for the first message each way.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from typing import Any, NoReturn, Protocol
 
 import grpc
 from google.protobuf import descriptor, descriptor_pool, message, message_factory
+from opentelemetry import trace
 
+from meshwork import spans
 from meshwork.errors import DETAILS_KEY, Internal, InvalidArgument, MeshworkError
 
 log = logging.getLogger(__name__)
@@ -90,6 +93,7 @@ def _handler(
     method: descriptor.MethodDescriptor, behaviour: Callable[..., Any], observer: Observer
 ) -> grpc.RpcMethodHandler[Any, Any]:
     request_class = message_factory.GetMessageClass(method.input_type)
+    service = method.containing_service.full_name
 
     def parse(raw: bytes) -> message.Message:
         try:
@@ -101,38 +105,54 @@ def _handler(
             ) from error
 
     async def parse_all(raws: AsyncIterator[bytes]) -> AsyncIterator[message.Message]:
+        count = 0
         async for raw in raws:
+            count += 1
+            if count == 1:
+                trace.get_current_span().add_event("first request")
             yield parse(raw)
+        trace.get_current_span().set_attribute("rpc.request.count", count)
 
     given: Callable[[Any], Any] = parse_all if method.client_streaming else parse
 
     async def one(raw: Any, context: grpc.aio.ServicerContext[bytes, Any]) -> message.Message:
         observer.begins()
         failed = False
-        try:
-            answer: message.Message = await behaviour(given(raw), context)
-        except Exception as error:
-            known = as_meshwork_error(error, f"{method.full_name}")
-            failed = known.code in OUR_FAULT
-            await abort(context, known, observer.trailer())
-        finally:
-            observer.ends(failed=failed)
+        with spans.served(service, method.name, context.invocation_metadata()) as span:
+            try:
+                answer: message.Message = await behaviour(given(raw), context)
+            except Exception as error:
+                known = as_meshwork_error(error, f"{method.full_name}")
+                failed = known.code in OUR_FAULT
+                spans.ended(span, known.code, str(known))
+                await abort(context, known, observer.trailer())
+            finally:
+                observer.ends(failed=failed)
+            spans.ended(span, grpc.StatusCode.OK)
         context.set_trailing_metadata(observer.trailer())
         return answer
 
     async def many(raw: Any, context: grpc.aio.ServicerContext[bytes, Any]) -> AsyncIterator[message.Message]:
         observer.begins()
         failed = False
-        try:
-            async with contextlib.aclosing(behaviour(given(raw), context)) as answers:
-                async for answer in answers:
-                    yield answer
-        except Exception as error:
-            known = as_meshwork_error(error, f"{method.full_name}")
-            failed = known.code in OUR_FAULT
-            await abort(context, known, observer.trailer())
-        finally:
-            observer.ends(failed=failed)
+        count = 0
+        with spans.served(service, method.name, context.invocation_metadata()) as span:
+            try:
+                async with contextlib.aclosing(behaviour(given(raw), context)) as answers:
+                    async for answer in answers:
+                        if not count:
+                            span.add_event("first answer")
+                        count += 1
+                        yield answer
+            except Exception as error:
+                known = as_meshwork_error(error, f"{method.full_name}")
+                failed = known.code in OUR_FAULT
+                spans.ended(span, known.code, str(known))
+                await abort(context, known, observer.trailer())
+            finally:
+                span.set_attribute("rpc.response.count", count)
+                observer.ends(failed=failed)
+            spans.ended(span, grpc.StatusCode.OK)
         context.set_trailing_metadata(observer.trailer())
 
     make = _KINDS[method.client_streaming, method.server_streaming]
@@ -157,8 +177,8 @@ def as_meshwork_error(error: Exception, doing: str) -> MeshworkError:
 async def abort(
     context: grpc.aio.ServicerContext[Any, Any], error: MeshworkError, trailer: Metadata = ()
 ) -> NoReturn:
-    """Ends the call with `error` and its details."""
-    status = error.status()
+    """Ends the call with `error` and its details, the trace that shows it among them."""
+    status = error.status(spans.trace_id())
     details = (DETAILS_KEY, status.SerializeToString())
     await context.abort(error.code, status.message, trailing_metadata=(details, *trailer))
     raise AssertionError("abort returned")

@@ -24,13 +24,14 @@ from grpc_reflection.v1alpha import reflection
 from redis.asyncio import Redis
 
 import meshwork
+from meshwork import logs, telemetry
 from meshwork.channel import PINGS_ALLOWED
 from meshwork.devices import parse_devices
 from meshwork.errors import ConfigError
 from meshwork.follow import Follower
 from meshwork.front import make_server
 from meshwork.model_config import ModelConfig
-from meshwork.process import log_to_stderr, run, spare_the_collector, stop_on_signals, watch_parent
+from meshwork.process import run, spare_the_collector, stop_on_signals, watch_parent
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import Metadata, add_servicer
 from meshwork.serving import metrics
@@ -48,6 +49,7 @@ from meshwork.state.connect import REDIS_AWAY, connect
 from meshwork.state.drains import Drains
 from meshwork.state.keys import Keys
 from meshwork.state.leases import LeaseBook
+from meshwork.state.log_levels import LogLevels
 from meshwork.state.wishes import Wishes
 
 log = logging.getLogger(__name__)
@@ -99,12 +101,14 @@ def main(spec: ServiceSpec) -> None:
     """Runs a replica of `spec` as the environment says; returns when it was told to stop."""
     try:
         config = ReplicaConfig.from_environment(os.environ, spec.name)
-        log_to_stderr(config.replica)
+        logs.start(config.replica)
+        telemetry.start(spec.name, config.replica, {"host.name": host_name()})
         # Read by OpenMP when a task imports torch.
         os.environ.setdefault("OMP_NUM_THREADS", str(config.cpu_threads))
         status = run(serve(spec, config))
     except ConfigError as error:
         sys.exit(f"{spec.name}: {error}")
+    telemetry.stop()
     # Not sys.exit, which would wait for a forward pass that outlasted the drain.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -168,6 +172,9 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
                 group.create_task(lease.run(), name="lease"),
                 group.create_task(watch_parent(stop), name="parent"),
                 group.create_task(metrics.watch_loop(), name="loop lag"),
+                group.create_task(
+                    LogLevels(redis, keys).follow([config.replica, spec.name]), name="log level"
+                ),
             ]
             follower = Follower(models, Wishes(redis, keys), spec.name)
             loaded = await _load_all(models, config.models or starters(spec.name), follower, stop)

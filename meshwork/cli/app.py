@@ -18,6 +18,7 @@ COMMANDS = {
     "xds": "xds:xds",
     "call": "call:call",
     "models": "models:models",
+    "trace": "trace:trace",
     "config": "describe:config_group",
 }
 

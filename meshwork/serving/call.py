@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from opentelemetry import trace
+
 from meshwork.errors import DeadlineExceeded, InvalidArgument
 from meshwork.names import CALLER_HEADER, PRIORITY_HEADER
 
@@ -55,6 +57,7 @@ class Call:
     deadline: float = math.inf  # on the monotonic clock
     caller: str = ""
     priority: Priority = Priority.DEFAULT
+    span: trace.Span = trace.INVALID_SPAN  # of the call in its trace
 
     @classmethod
     def of(cls, context: CallContext) -> Self:
@@ -79,7 +82,7 @@ class Call:
                     raise InvalidArgument(f"should be one of {names}, not {value!r}", field=PRIORITY_HEADER)
                 priority = found
         caller = caller or forwarded or context.peer().rpartition(":")[0]
-        return cls(deadline, caller[:_LONGEST_CALLER], priority)
+        return cls(deadline, caller[:_LONGEST_CALLER], priority, trace.get_current_span())
 
     def due(self, now: float) -> float:
         """When the work should be served, if it arrives `now`: see `Priority`."""

@@ -25,8 +25,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from opentelemetry import trace
+
 from meshwork.errors import DeadlineExceeded, Overloaded
-from meshwork.serving import metrics
+from meshwork.serving import metrics, traced
 from meshwork.serving.call import Call
 from meshwork.serving.capacity import moved
 from meshwork.serving.cost import CostModel
@@ -50,6 +52,9 @@ class Done:
     queue_s: float  # seconds from the door to the device
     compute_s: float  # seconds that its batch held the device
     batch_size: int  # items in that batch
+    begun: float = 0.0  # when the device took it, on the monotonic clock
+    cost: float = 0.0  # of the whole batch, in the task's unit
+    batch: trace.SpanContext | None = None  # the batch's span, if a traced call was in it
 
 
 class Job(Protocol):
@@ -273,7 +278,7 @@ class BatchSource:
         self.may_run_on_loop = task.light and device.name.startswith("cpu")
         self._lane = lane
         self._siblings = siblings  # devices that share the lane
-        labels = (model, device.name)
+        self.labels = labels = (model, device.name)
         self._items = metrics.BATCH_ITEMS.labels(*labels)
         self._cost = metrics.BATCH_COST.labels(*labels)
         self._padding = metrics.PADDING.labels(*labels)
@@ -346,6 +351,7 @@ class _Batch:
     def settle(self, result: list[Any], begun: float, elapsed_s: float) -> None:
         """Gives each item its answer."""
         self._source.learned(self._batch, self._cost, begun, self._took_s)
+        span = traced.batch(self._source.labels, self._batch, self._cost, begun, self._took_s)
         for work, raw in zip(self._batch, result, strict=True):
             if not work.done.done():
                 work.done.set_result(
@@ -354,6 +360,9 @@ class _Batch:
                         queue_s=begun - work.arrived,
                         compute_s=self._took_s,
                         batch_size=len(self._batch),
+                        begun=begun,
+                        cost=self._cost,
+                        batch=span,
                     )
                 )
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from meshwork.errors import MeshworkError
+from meshwork.serving import traced
 from meshwork.serving.call import Call
 from meshwork.serving.card import ModelCard
 from meshwork.serving.device import BatchSource, Device, Done
@@ -103,9 +104,11 @@ class Loaded(Generic[K]):
         device, task = worker.device, worker.task
         works: list[Work[Done]] = []
         outcomes: list[Any] = []
+        way = traced.Way(call, self.card, self.replica)
         try:
             with device.preparing(call, self.card.id, len(inputs), sum(map(nbytes, inputs))):
                 prepared = await self._each(task.preprocess, [(each,) for each in inputs], here=task.light)
+                way.preprocessed(len(inputs))
                 for each in prepared:
                     if isinstance(each, Exception):
                         outcomes.append(each)
@@ -127,9 +130,11 @@ class Loaded(Generic[K]):
             for work in works:
                 work.done.cancel()
         done = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, Done)]
+        way.computed(device.name, [outcomes[index] for index in done])
         pairs = [(prepared[index], outcomes[index].raw) for index in done]
         here = task.light or task.light_answers
         outs = await self._each(task.postprocess, pairs, here=here) if pairs else []
+        way.postprocessed()
         for index, out in zip(done, outs, strict=True):
             outcomes[index] = out if isinstance(out, Exception) else (out, outcomes[index])
         return outcomes
@@ -144,8 +149,10 @@ class Loaded(Generic[K]):
         source = worker.source
         assert isinstance(source, StreamSource)
         task = source.task
+        way = traced.Way(call, self.card, self.replica)
         with worker.device.preparing(call, self.card.id, 1, nbytes(entry)):
             (prepared,) = await self._each(task.preprocess, [(entry,)], here=task.light)
+            way.preprocessed(1)
             if isinstance(prepared, Exception):
                 raise prepared
             stream = source.open(prepared, call)
@@ -162,7 +169,10 @@ class Loaded(Generic[K]):
                     queue_s=stream.joined - stream.work.arrived,
                     compute_s=stream.compute_s,
                     batch_size=stream.most,
+                    begun=stream.joined,
                 )
+                if finished:
+                    way.computed(worker.device.name, [done])
                 yield Streamed(out, self.served_by([done]) if finished else None)
         finally:
             source.close(stream)

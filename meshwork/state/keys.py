@@ -94,3 +94,42 @@ class Keys:
     def drained(self, replica: str) -> str:
         """List: an element once no client's snapshot holds the draining `replica`."""
         return self.name("drained", replica)
+
+    @property
+    def traces(self) -> str:
+        """Sorted set: id of each ordinary trace by its begin in us since 1970."""
+        return self.name("traces")
+
+    @property
+    def traces_kept(self) -> str:
+        """Sorted set: as `traces`, of failed and slow ones, which are kept longer."""
+        return self.name("traces_kept")
+
+    @property
+    def trace_summaries(self) -> str:
+        """Hash: id of a trace -> what is known of it in short, as JSON."""
+        return self.name("trace_summaries")
+
+    @property
+    def trace_requests(self) -> str:
+        """Hash: a gateway's `x-request-id` -> the id of its trace."""
+        return self.name("trace_requests")
+
+    @property
+    def trace_bytes(self) -> str:
+        """Hash: bytes of the `plain` and of the `kept` traces."""
+        return self.name("trace_bytes")
+
+    def trace(self, trace_id: str) -> str:
+        """List: the spans of a trace as they came, each entry an OTLP `TracesData` in base64."""
+        return self.name("trace", trace_id)
+
+    @property
+    def log_levels(self) -> str:
+        """Hash: name of a process or service -> the level at which it is to log."""
+        return self.name("log_levels")
+
+    @property
+    def log_level_changes(self) -> str:
+        """Channel: the name of each process or service whose level changed."""
+        return self.name("log_level_changes")

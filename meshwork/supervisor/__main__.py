@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from meshwork import config
+from meshwork import config, logs
 from meshwork.errors import ConfigError, MeshworkError
-from meshwork.process import log_to_stderr, stop_on_signals
+from meshwork.process import stop_on_signals
 from meshwork.supervisor.home import Home
 from meshwork.supervisor.supervisor import Supervisor, kill_now
 
@@ -20,7 +20,7 @@ async def _run() -> str:
 
 def main() -> None:
     """Runs the mesh until a signal; exit status 1 if it failed to start."""
-    log_to_stderr("mesh")
+    logs.start("mesh")
     try:
         failed = asyncio.run(_run())
     except (MeshworkError, ConfigError) as error:

@@ -21,6 +21,7 @@ import psutil
 from redis.asyncio import Redis
 
 from meshwork import config as configs
+from meshwork import logs
 from meshwork.config import MeshConfig
 from meshwork.errors import FailedPrecondition
 from meshwork.router.v1 import router_pb2
@@ -252,7 +253,7 @@ class Supervisor:
             name=child.name,
             how=child.last_exit,
             again_s=backoff_s(child.crashes),
-            last_lines=child.last_lines(CRASH_LINES),
+            last_lines=list(logs.readable(child.last_lines(CRASH_LINES))),
         )
         lines = "".join(f"\n    {line}" for line in crash.last_lines)
         log.error("%s ended: %s; again in %g s%s", crash.name, crash.how, crash.again_s, lines)

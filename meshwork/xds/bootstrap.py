@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from meshwork.xds.resources import split_address
 
 DISCOVERY_CLUSTER = "discovery"
+OTLP_CLUSTER = "otlp"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,12 +21,14 @@ class Bootstrap:
         cluster: name of the group of Envoys that it belongs to.
         discovery: `host:port` of each server of the discovery service; names are resolved.
         admin_socket: path of the Unix socket of its admin interface.
+        otlp: `host:port` of what takes its traces; "" if nothing does.
     """
 
     node: str
     cluster: str
     discovery: Sequence[str]
     admin_socket: str
+    otlp: str = ""
 
     def to_json(self) -> str:
         """The bootstrap as the JSON that Envoy reads; the same values give the same text."""
@@ -49,31 +52,36 @@ class Bootstrap:
             "node": {"id": self.node, "cluster": self.cluster},
             "admin": {"address": {"pipe": {"path": self.admin_socket, "mode": 0o600}}},
             "dynamic_resources": {"ads_config": ads, "cds_config": source, "lds_config": source},
-            "static_resources": {"clusters": [self._discovery_cluster()]},
+            "static_resources": {
+                "clusters": [
+                    _cluster(DISCOVERY_CLUSTER, self.discovery),
+                    *([_cluster(OTLP_CLUSTER, [self.otlp])] if self.otlp else []),
+                ]
+            },
         }
 
-    def _discovery_cluster(self) -> dict[str, object]:
-        hosts = []
-        for address in self.discovery:
-            host, port = split_address(address)
-            socket = {"socket_address": {"address": host, "port_value": port}}
-            hosts.append({"endpoint": {"address": socket}})
-        http2 = {
-            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-            "explicit_http_config": {
-                # A server that vanished without a word must not hold the stream for ever.
-                "http2_protocol_options": {"connection_keepalive": {"interval": "5s", "timeout": "5s"}}
-            },
-        }
-        return {
-            "name": DISCOVERY_CLUSTER,
-            "type": "STRICT_DNS",
-            "connect_timeout": "1s",
-            "load_assignment": {
-                "cluster_name": DISCOVERY_CLUSTER,
-                "endpoints": [{"lb_endpoints": hosts}],
-            },
-            "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2
-            },
-        }
+
+def _cluster(name: str, addresses: Sequence[str]) -> dict[str, object]:
+    """A cluster of gRPC servers at these addresses."""
+    hosts = []
+    for address in addresses:
+        host, port = split_address(address)
+        socket = {"socket_address": {"address": host, "port_value": port}}
+        hosts.append({"endpoint": {"address": socket}})
+    http2 = {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {
+            # A server that vanished without a word must not hold the stream for ever.
+            "http2_protocol_options": {"connection_keepalive": {"interval": "5s", "timeout": "5s"}}
+        },
+    }
+    return {
+        "name": name,
+        "type": "STRICT_DNS",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": hosts}],
+        },
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2},
+    }

@@ -8,8 +8,9 @@ import logging
 import os
 import sys
 
+from meshwork import logs
 from meshwork.errors import ConfigError
-from meshwork.process import log_to_stderr, stop_on_signals, watch_parent
+from meshwork.process import stop_on_signals, watch_parent
 from meshwork.state.connect import connect
 from meshwork.xds.snapshot import LISTENER, ROUTES
 from services.router import envoy
@@ -41,6 +42,7 @@ async def serve(config: RouterConfig) -> int:
             cluster=GATEWAY,
             discovery=config.discovery,
             concurrency=config.gateway_threads,
+            otlp=config.otlp,
         )
         tasks.append(asyncio.create_task(supervisor.run(), name="envoy"))
         tasks.append(asyncio.create_task(_say_when_ready(router, supervisor, config), name="ready"))
@@ -90,7 +92,7 @@ def main() -> None:
     except ConfigError as error:
         print(f"router: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_CONFIG)
-    log_to_stderr("router")
+    logs.start("router")
     sys.exit(asyncio.run(serve(config)))
 
 

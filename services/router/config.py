@@ -17,7 +17,7 @@ from meshwork.errors import ConfigError
 from meshwork.policy import Policy, from_json
 from meshwork.state.connect import check_url
 from meshwork.xds.resources import split_address
-from services.router import contract
+from services.router import contract, gateway_tracing
 from services.router.policy import hash_fields
 
 
@@ -35,6 +35,8 @@ class RouterConfig:
     run_dir: str = "."  # MESHWORK_RUN_DIR: for the gateway's files
     policies: Mapping[str, Policy] = field(default_factory=dict)  # MESHWORK_POLICIES: JSON, by service
     max_message_bytes: int = MAX_MESSAGE_BYTES  # MESHWORK_MAX_MESSAGE_BYTES: largest request message
+    otlp: str = ""  # OTEL_EXPORTER_OTLP_ENDPOINT, its host:port: where the gateway sends its spans
+    sampled_percent: float = 100.0  # OTEL_TRACES_SAMPLER_ARG: of calls that bring no trace along
 
     def __post_init__(self) -> None:
         check_url(self.redis_url, "MESHWORK_REDIS_URL")
@@ -91,7 +93,10 @@ class RouterConfig:
         Raises:
             ConfigError: a variable can't be used.
         """
-        given: dict[str, object] = {}
+        given: dict[str, object] = {
+            "otlp": gateway_tracing.collector(environment),
+            "sampled_percent": gateway_tracing.sampled_percent(environment),
+        }
         for name in cls.__dataclass_fields__:
             variable = f"MESHWORK_{name.upper()}"
             text = environment.get(variable)

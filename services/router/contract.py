@@ -13,7 +13,10 @@ from google.rpc import error_details_pb2, status_pb2
 MODEL_FIELD = "model"
 _ID_FIELD = "request_id"
 _PACKAGE = "meshwork."
-_PRIVATE = ("meshwork.admin.",)  # served by routers at their own address, not for all who reach the gateway
+_PRIVATE = (
+    "meshwork.admin.",
+    "meshwork.trace.",
+)  # served by routers at their own address, not for all who reach the gateway
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

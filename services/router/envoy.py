@@ -50,6 +50,7 @@ class Supervisor:
         cluster: name of the group of Envoys that it belongs to.
         discovery: `host:port` of the routers.
         concurrency: its worker threads.
+        otlp: `host:port` of what takes its traces; "" if nothing does.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Supervisor:
         cluster: str,
         discovery: tuple[str, ...],
         concurrency: int = 2,
+        otlp: str = "",
     ) -> None:
         self._binary = binary
         self._concurrency = concurrency
@@ -69,7 +71,11 @@ class Supervisor:
         self._pid_file = folder / "envoy.pid"
         self.admin_socket = admin_socket(folder)
         self._bootstrap = Bootstrap(
-            node=node, cluster=cluster, discovery=discovery, admin_socket=self.admin_socket
+            node=node,
+            cluster=cluster,
+            discovery=discovery,
+            admin_socket=self.admin_socket,
+            otlp=otlp,
         ).to_json()
         self._process: psutil.Process | None = None
         folder.mkdir(parents=True, exist_ok=True)

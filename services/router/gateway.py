@@ -36,12 +36,14 @@ class GatewaySettings:
         cors_origins: regular expression of the origins whose web pages may call; the default lets
             pages that this machine serves.
         hash_fields: by service, the fields of requests that choose a replica, with their headers.
+        tracing: how it traces calls; None for not at all.
     """
 
     listen: str
     max_message_bytes: int = 64 * 1024 * 1024
     cors_origins: str = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
     hash_fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    tracing: Values | None = None
 
 
 # A `grpc-timeout` that gRPC cannot read would break more than its own call: gRPC keeps the failure in
@@ -199,8 +201,11 @@ def gateway_listener(settings: GatewaySettings, services: Iterable[Service], des
             # Proxies in front of us (nginx, for one) speak it unless told otherwise.
             "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "mesh"},
             "server_header_transformation": "PASS_THROUGH",
-            "local_reply_config": local_replies(settings.max_message_bytes),
+            "local_reply_config": local_replies(
+                settings.max_message_bytes, traced=settings.tracing is not None
+            ),
             "generate_request_id": True,
+            **({"tracing": settings.tracing} if settings.tracing else {}),
         }
     )
     network_filter = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}

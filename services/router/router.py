@@ -12,9 +12,10 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 from redis.asyncio import Redis
 
-from meshwork.channel import PINGS_ALLOWED
+from meshwork.channel import MAX_MESSAGE_BYTES, PINGS_ALLOWED
 from meshwork.router.v1 import router_pb2
 from meshwork.rpc import add_servicer
 from meshwork.serving.oip.repository import FULL_NAME as INFERENCE_SERVICE
@@ -24,6 +25,8 @@ from meshwork.state.desired import Desired
 from meshwork.state.drains import Drains
 from meshwork.state.keys import Keys
 from meshwork.state.leases import LeaseBook
+from meshwork.state.log_levels import LogLevels
+from meshwork.state.traces import Traces
 from meshwork.xds.ads import AdsService
 from meshwork.xds.cache import SnapshotCache
 from services.router import contract
@@ -32,6 +35,7 @@ from services.router.config import RouterConfig
 from services.router.discovery import Discovery
 from services.router.fallback import Fallback
 from services.router.gateway import GatewaySettings, cors, gateway_listener
+from services.router.gateway_tracing import tracing
 from services.router.incremental import Planner
 from services.router.inference_service import MeshInference
 from services.router.memory import Memory
@@ -39,6 +43,7 @@ from services.router.planner import PlanSettings
 from services.router.policy import hash_fields
 from services.router.registry import Registry
 from services.router.service import RouterService
+from services.router.traces import TraceService, TraceStore
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +51,7 @@ ROUTER_SERVICE = "meshwork.router.v1.RouterService"
 ADMIN_SERVICE = "meshwork.admin.v1.AdminService"
 # Changes of this time go out together: a burst costs each client a few responses, not one a change.
 PUBLISH_INTERVAL_S = 0.05
+TRACE_SERVICE = "meshwork.trace.v1.TraceService"
 CONFIRM_S = 30.0  # the longest to wait for clients to leave a draining replica; it waits less itself
 
 
@@ -66,6 +72,8 @@ class Router:
         self._registry = Registry(LeaseBook(redis, keys), memory=Memory(config.folder, config.mesh))
         self._desired = Desired(redis, keys)
         self._drains = Drains(redis, keys)
+        self._traces = Traces(redis, keys)
+        self.spans = TraceStore(self._traces)
         self._wanted: Mapping[str, int] = {}
         self._settings = plan_settings(config)
         self._planner = Planner(self._settings)
@@ -84,8 +92,9 @@ class Router:
         limit = self._config.max_message_bytes
         server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", limit),
-                ("grpc.max_send_message_length", limit),
+                # Discovery's messages are larger than what some meshes take from callers.
+                ("grpc.max_receive_message_length", max(limit, MAX_MESSAGE_BYTES)),
+                ("grpc.max_send_message_length", -1),
                 # A second router on the same port must fail, not share it.
                 ("grpc.so_reuseport", 0),
                 # Envoy and clients ping the stream that they wait on for changes.
@@ -105,6 +114,8 @@ class Router:
             discovery.describe,
         )
         add_servicer(server, ADMIN_SERVICE, admin)
+        add_servicer(server, TRACE_SERVICE, TraceService(self._traces))
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self.spans, server)  # type: ignore[no-untyped-call]
         inference = MeshInference(lambda: self._registry.replicas, admin)
         add_servicer(server, INFERENCE_SERVICE, inference)
         add_servicer(server, REST_SERVICE, inference)
@@ -126,6 +137,8 @@ class Router:
             group.create_task(self._registry.run(), name="registry")
             group.create_task(self._follow_desired(), name="desired")
             group.create_task(self._plan(), name="planner")
+            group.create_task(self.spans.run(), name="traces")
+            group.create_task(LogLevels(self._redis, self._keys).follow(["router"]), name="log level")
 
     async def _plan(self) -> None:
         while True:
@@ -186,10 +199,12 @@ def plan_settings(config: RouterConfig) -> PlanSettings:
     services = contract.services()
     if not config.gateway_listen:
         return PlanSettings(services=services, routers=config.discovery, policies=config.policies)
+    traced = tracing(config.mesh, config.sampled_percent) if config.otlp else None
     gateway = GatewaySettings(
         listen=config.gateway_listen,
         max_message_bytes=config.max_message_bytes,
         hash_fields=hash_fields(config.policies),
+        tracing=traced,
     )
     if config.cors_origins:
         gateway = replace(gateway, cors_origins=config.cors_origins)

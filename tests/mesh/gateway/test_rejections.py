@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +19,6 @@ from meshwork.xds.resources import FROM_ADS, cluster, endpoints
 from meshwork.xds.routes import RouteSpec, api_listener, routes
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Snapshot
 from services.router import envoy
-from tests.mesh.gateway.conftest import ROOT
 
 NAMES = [f"nlp/m@{number}" for number in range(12)]
 BAD = "nlp/m@7"
@@ -112,7 +109,7 @@ async def envoy_process(served: Served, tmp_path: Path) -> AsyncIterator[None]:
     file = tmp_path / "envoy.json"
     file.write_text(bootstrap.to_json())
     with (tmp_path / "envoy.log").open("wb") as log:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
             [envoy.binary(), "-c", str(file), "--use-dynamic-base-id", "--concurrency", "1"],
             stdout=log,
             stderr=log,

@@ -1,0 +1,109 @@
+"""The span of a call that a server answers, and how it continues the caller's trace.
+
+It bears the names of OpenTelemetry's semantic conventions for RPC. While nothing configured the SDK,
+the caller's context is carried on all the same, so that errors and logs can name the trace.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import grpc
+from opentelemetry import context as contexts
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import Attributes
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+_CARRIED = ("traceparent", "tracestate")
+tracer = trace.get_tracer("meshwork")
+
+
+@contextmanager
+def served(full_name: str, method: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> Iterator[Span]:
+    """The span of a call that is being answered; current while it is.
+
+    Args:
+        full_name: of the proto service.
+        method: the rpc's name.
+        metadata: what the caller sent; its `traceparent` makes the caller's span the parent.
+    """
+    carrier = {key: value for key, value in metadata or () if key in _CARRIED and isinstance(value, str)}
+    parent = _PROPAGATOR.extract(carrier) if carrier else contexts.Context()
+    attributes = {"rpc.system": "grpc", "rpc.service": full_name, "rpc.method": method}
+    span = tracer.start_span(
+        f"{full_name}/{method}", context=parent, kind=SpanKind.SERVER, attributes=attributes
+    )
+    token = contexts.attach(trace.set_span_in_context(span, parent))
+    try:
+        yield span
+    finally:
+        contexts.detach(token)
+        span.end()
+
+
+def ended(span: Span, code: grpc.StatusCode, text: str = "") -> None:
+    """Says how the call ended; only what the server is to blame for makes its span an error."""
+    if not span.is_recording():
+        return
+    span.set_attribute("rpc.grpc.status_code", code.value[0])
+    if code in _SERVER_ERRORS:
+        span.set_status(Status(StatusCode.ERROR, text))
+    elif text:
+        span.set_attribute("error.message", text)
+
+
+# OpenTelemetry, "Semantic conventions for gRPC": the codes that make a server's span an error.
+_SERVER_ERRORS = {
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DATA_LOSS,
+}
+
+
+def trace_id() -> str:
+    """The id of the trace that is being served, as 32 hexadecimal digits; "" if there is none."""
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else ""
+
+
+class Moments:
+    """Turns times of the monotonic clock into the nanoseconds since 1970 that spans have."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def ns(self, monotonic: float) -> int:
+        """That moment."""
+        return int((monotonic + self._offset) * 1e9)
+
+
+def part(
+    name: str,
+    parent: Span,
+    begun_ns: int,
+    ended_ns: int,
+    attributes: Attributes = None,
+    links: Iterable[Span | trace.SpanContext] = (),
+) -> Span:
+    """A span of something that is over, as a part of `parent`.
+
+    Args:
+        links: spans elsewhere that it belongs to.
+    """
+    linked = [trace.Link(each.get_span_context() if isinstance(each, Span) else each) for each in links]
+    span = tracer.start_span(
+        name,
+        context=trace.set_span_in_context(parent, contexts.Context()),
+        attributes=attributes,
+        links=linked,
+        start_time=begun_ns,
+    )
+    span.end(ended_ns)
+    return span

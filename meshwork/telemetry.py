@@ -1,0 +1,79 @@
+"""Traces of a process, made by the OpenTelemetry SDK and sent by OTLP.
+
+The standard variables configure it (OpenTelemetry specification, "SDK environment variables"):
+`OTEL_EXPORTER_OTLP_ENDPOINT` is where spans go, and without it none are made;
+`OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` are the head sampling, by default every trace that
+begins here and the parent's choice otherwise; `OTEL_BSP_*` is how spans are gathered and sent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import meshwork
+
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+def wanted(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the environment says where spans go."""
+    disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    return not disabled and any(environment.get(name) for name in ENDPOINTS)
+
+
+def start(service: str, instance: str, facts: Mapping[str, str] | None = None) -> None:
+    """Makes and sends spans from now on, if the environment says where to.
+
+    What the process does of its own accord (a lease renewed each second) begins no trace: commands
+    to Redis are spans only within a call.
+
+    Args:
+        service: `service.name` of the spans, for example `nlp`.
+        instance: `service.instance.id`, the name of the replica or router.
+        facts: further attributes of the process, by name.
+    """
+    if not wanted():
+        return
+    # A process without traces pays for none of these.
+    from opentelemetry import trace
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    from opentelemetry.instrumentation.redis import RedisInstrumentor
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+
+    resource = Resource.create(
+        {
+            "service.namespace": "meshwork",
+            "service.name": service,
+            "service.instance.id": instance,
+            "service.version": meshwork.__version__,
+            **(facts or {}),
+        }
+    )
+    processor = BatchSpanProcessor(OTLPSpanExporter(insecure=_insecure()))
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(processor)
+    trace.set_tracer_provider(provider)
+    within_calls = TracerProvider(sampler=ParentBased(root=ALWAYS_OFF), resource=resource)
+    within_calls.add_span_processor(processor)
+    RedisInstrumentor().instrument(tracer_provider=within_calls)
+
+
+def stop() -> None:
+    """Sends what is still to send, within the exporter's own timeout."""
+    if wanted():
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider
+
+        provider = trace.get_tracer_provider()
+        if isinstance(provider, TracerProvider):
+            provider.shutdown()
+
+
+def _insecure() -> bool | None:
+    """An endpoint without a scheme is taken as `http://`; one with a scheme says it itself."""
+    endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "")
+    return None if "://" in endpoint else True
