@@ -15,7 +15,8 @@ import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 
-from meshwork.errors import InvalidArgument, Overloaded, from_rpc_error
+from meshwork import spans
+from meshwork.errors import InvalidArgument, MeshworkError, Overloaded, from_rpc_error
 from meshwork.names import IDEMPOTENCY_HEADER, MODEL_HEADER, header_value
 from meshwork.resume import Resumption, resumable
 from meshwork.retries import REQUEST_ID
@@ -173,12 +174,15 @@ class SyncService(_Service):
         )
         while True:
             try:
-                return cast(R, call(request, timeout=deadline.left_s(), metadata=sent))
-            except grpc.RpcError as error:
-                known = from_rpc_error(error)
-                pause_s = self._pause_s(known, deadline)
+                with spans.calling(self.FULL_NAME, method) as traced:
+                    try:
+                        return cast(R, call(request, timeout=deadline.left_s(), metadata=(*sent, *traced)))
+                    except grpc.RpcError as error:
+                        raise from_rpc_error(error) from error
+            except MeshworkError as error:
+                pause_s = self._pause_s(error, deadline)
                 if pause_s is None:
-                    raise known from error
+                    raise
             time.sleep(pause_s)
 
     def _pages(
@@ -206,20 +210,21 @@ class SyncService(_Service):
         call, sent = self._call(method, response, streams=True), self._sent(request, metadata)
         deadline, resumption = _Deadline(timeout_s), self._resumption(method)
         while True:
-            answers = call(request, timeout=deadline.left_s(), metadata=sent)
-            try:
-                for answer in answers:
-                    if resumption is None or resumption.is_new(answer):
-                        yield answer
-                if resumption is not None:
-                    resumption.end()
-                return
-            except grpc.RpcError as error:
-                pause_s = None if resumption is None else resumption.pause_s(error)
-                if pause_s is None or not deadline.allows(pause_s):
-                    raise from_rpc_error(error) from error
-            finally:
-                answers.cancel()
+            with spans.calling(self.FULL_NAME, method) as traced:
+                answers = call(request, timeout=deadline.left_s(), metadata=(*sent, *traced))
+                try:
+                    for answer in answers:
+                        if resumption is None or resumption.is_new(answer):
+                            yield answer
+                    if resumption is not None:
+                        resumption.end()
+                    return
+                except grpc.RpcError as error:
+                    pause_s = None if resumption is None else resumption.pause_s(error)
+                    if pause_s is None or not deadline.allows(pause_s):
+                        raise from_rpc_error(error) from error
+                finally:
+                    answers.cancel()
             time.sleep(pause_s)
 
 
@@ -241,12 +246,17 @@ class AsyncService(_Service):
         )
         while True:
             try:
-                return cast(R, await call(request, timeout=deadline.left_s(), metadata=sent))
-            except grpc.RpcError as error:
-                known = from_rpc_error(error)
-                pause_s = self._pause_s(known, deadline)
+                with spans.calling(self.FULL_NAME, method) as traced:
+                    try:
+                        return cast(
+                            R, await call(request, timeout=deadline.left_s(), metadata=(*sent, *traced))
+                        )
+                    except grpc.RpcError as error:
+                        raise from_rpc_error(error) from error
+            except MeshworkError as error:
+                pause_s = self._pause_s(error, deadline)
                 if pause_s is None:
-                    raise known from error
+                    raise
             await asyncio.sleep(pause_s)
 
     async def _pages(
@@ -274,18 +284,19 @@ class AsyncService(_Service):
         call, sent = self._call(method, response, streams=True), self._sent(request, metadata)
         deadline, resumption = _Deadline(timeout_s), self._resumption(method)
         while True:
-            answers = call(request, timeout=deadline.left_s(), metadata=sent)
-            try:
-                async for answer in answers:
-                    if resumption is None or resumption.is_new(answer):
-                        yield answer
-                if resumption is not None:
-                    resumption.end()
-                return
-            except grpc.RpcError as error:
-                pause_s = None if resumption is None else resumption.pause_s(error)
-                if pause_s is None or not deadline.allows(pause_s):
-                    raise from_rpc_error(error) from error
-            finally:
-                answers.cancel()
+            with spans.calling(self.FULL_NAME, method) as traced:
+                answers = call(request, timeout=deadline.left_s(), metadata=(*sent, *traced))
+                try:
+                    async for answer in answers:
+                        if resumption is None or resumption.is_new(answer):
+                            yield answer
+                    if resumption is not None:
+                        resumption.end()
+                    return
+                except grpc.RpcError as error:
+                    pause_s = None if resumption is None else resumption.pause_s(error)
+                    if pause_s is None or not deadline.allows(pause_s):
+                        raise from_rpc_error(error) from error
+                finally:
+                    answers.cancel()
             await asyncio.sleep(pause_s)

@@ -1,4 +1,4 @@
-"""The span of a call that a server answers, and how it continues the caller's trace.
+"""The spans of calls: of one that a server answers, and of one that a client makes.
 
 It bears the names of OpenTelemetry's semantic conventions for RPC. While nothing configured the SDK,
 the caller's context is carried on all the same, so that errors and logs can name the trace.
@@ -16,6 +16,8 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import Attributes
+
+from meshwork.errors import MeshworkError
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _CARRIED = ("traceparent", "tracestate")
@@ -45,12 +47,40 @@ def served(full_name: str, method: str, metadata: Iterable[tuple[str, str | byte
         span.end()
 
 
-def ended(span: Span, code: grpc.StatusCode, text: str = "") -> None:
-    """Says how the call ended; only what the server is to blame for makes its span an error."""
+@contextmanager
+def calling(full_name: str, method: str) -> Iterator[tuple[tuple[str, str], ...]]:
+    """The span of a call that is being made, as a part of the current one; gives the metadata to send.
+
+    It is not made current: a stream's caller goes on with work of its own between two answers. An
+    error that does not name its trace is told it.
+    """
+    attributes = {"rpc.system": "grpc", "rpc.service": full_name, "rpc.method": method}
+    span = tracer.start_span(f"{full_name}/{method}", kind=SpanKind.CLIENT, attributes=attributes)
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier, trace.set_span_in_context(span))
+    try:
+        yield tuple(carrier.items())
+    except MeshworkError as error:
+        if not error.trace_id and span.get_span_context().is_valid:
+            error.trace_id = f"{span.get_span_context().trace_id:032x}"
+        ended(span, error.code, str(error), blame=True)
+        raise
+    else:
+        ended(span, grpc.StatusCode.OK)
+    finally:
+        span.end()
+
+
+def ended(span: Span, code: grpc.StatusCode, text: str = "", *, blame: bool = False) -> None:
+    """Says how the call ended: a server's span is an error by what the server is to blame for.
+
+    Args:
+        blame: whether anything but OK makes it an error, as in a caller's span.
+    """
     if not span.is_recording():
         return
     span.set_attribute("rpc.grpc.status_code", code.value[0])
-    if code in _SERVER_ERRORS:
+    if code in _SERVER_ERRORS or (blame and code is not grpc.StatusCode.OK):
         span.set_status(Status(StatusCode.ERROR, text))
     elif text:
         span.set_attribute("error.message", text)
