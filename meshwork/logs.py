@@ -40,7 +40,7 @@ def start(process: str) -> None:
         named,
     ]
     rendered: list[Any] = (
-        [structlog.dev.ConsoleRenderer(timestamp_key="time")]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="time")]
         if for_people
         else [structlog.processors.format_exc_info, _ordered, structlog.processors.JSONRenderer()]
     )
@@ -94,3 +94,12 @@ def readable(lines: list[str]) -> Iterator[str]:
         known = read(line)
         stamp = f"{known.time[11:23]} {known.level.upper()} " if known.time else ""
         yield from (stamp + known.text).splitlines()
+
+
+def said(log: str, words: str) -> str:
+    """What stands behind `words` in the first line of a whole log that has them; "" if none has."""
+    for line in log.splitlines():
+        _, found, rest = read(line).text.partition(words)
+        if found:
+            return rest.strip()
+    return ""

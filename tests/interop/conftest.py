@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
+from meshwork import logs
 from tests.interop import environment
 from tests.mesh.gateway.conftest import Mesh, until
 
@@ -84,9 +84,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
 def said(mesh: Mesh, replica: str, words: str) -> str:
     """What stands behind `words` in a replica's log, once it does."""
     until(lambda: words in mesh.log(replica), f"{replica} says {words!r}")
-    found = re.search(rf"{words} ([\w.:]+)", mesh.log(replica))
-    assert found
-    return found[1]
+    return logs.said(mesh.log(replica), words)
 
 
 @pytest.fixture(scope="session")

@@ -43,9 +43,8 @@ class Process:
         assert self._process.stderr is not None
         async with asyncio.timeout(WAIT_S):
             async for line in self._process.stderr:
-                _, found, rest = logs.read(line.decode()).text.partition(words)
-                if found:
-                    return rest.strip()
+                if found := logs.said(line.decode(), words):
+                    return found
         pytest.fail(f"the replica ended without saying {words!r}")
 
     def signal(self) -> None:
