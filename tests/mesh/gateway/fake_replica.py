@@ -39,7 +39,7 @@ class FakeNlp(nlp_pb2_grpc.NlpServiceServicer):
             await asyncio.sleep(30)
         if request.texts[:1] == ["unavailable"]:
             raise Unavailable("as asked")
-        if request.texts[:1] == ["late"] and self.name == request.texts[1]:
+        if request.texts[:1] == ["late"] and request.texts[1] in ("", self.name):
             await asyncio.sleep(float(request.texts[2]))
         return nlp_pb2.EmbedResponse(served_by=self._served(request.model or "default"))
 
