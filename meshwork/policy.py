@@ -74,7 +74,7 @@ class Policy:
     balance: Balance = "weighted_round_robin"  # by the load that replicas report, or another
     hash_by: HashBy | None = None  # of ring_hash: calls with the same value go to the same replica
     locality: Locality = "any"  # prefer: the caller's zone, while it has capacity
-    retries: Retries = 3  # the most times that a call that may be repeated is, on other replicas
+    retries: Retries = 2  # the most times that a call that may be repeated is, on other replicas
     hedge_after_ms: HedgeMs = 0  # ask a second replica after so long, of read-only calls; 0 for never
     panic_percent: Percent = 10  # with fewer replicas in health, calls go to all of them
     slow_start_s: SlowStartS = 5  # a new replica's share grows over so long; 0 for at once

@@ -25,9 +25,9 @@ HEALTH_INTERVAL = "1s"
 HEALTH_TIMEOUT = "1s"
 # Admission is the replica's: what it can't take it refuses.
 NO_LIMIT = 1_000_000
-# Retries of a cluster that wait or run at once are at most this part of its calls, so that an outage
-# costs at most 1 / (1 - part) times the calls; but always as many as are lost at once where a host
-# dies, or hangs until all callers wait for it.
+# Retries of a cluster that wait or run at once are at most this part of its calls, so that hosts that
+# are slow to fail get at most 1 / (1 - part) times the calls; but always as many as are lost at once where
+# a host dies, or hangs until all callers wait for it. Hosts that fail at once get 1 + retries times.
 RETRY_BUDGET_PERCENT = 50.0
 RETRIES_AT_ONCE = 500
 # A try that is overtaken counts as a failure of its host, as an unanswered connection does.
