@@ -237,7 +237,7 @@ print(json.dumps({model: sorted(replicas) for model, replicas in found.items()})
 """
 
 
-async def test_a_grpc_client_takes_every_policy(mesh: Mesh, caller: Caller) -> None:
+async def test_a_grpc_client_takes_every_policy_and_stays_in_its_zone(mesh: Mesh, caller: Caller) -> None:
     bootstrap = {
         "xds_servers": [
             {
@@ -259,6 +259,7 @@ async def test_a_grpc_client_takes_every_policy(mesh: Mesh, caller: Caller) -> N
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert len(found.pop("ring")) == 1
+    assert found.pop("zoned") == ["nlp-1"]
     found.pop("asked")  # no header says what this client asks
     assert all(set(replicas) == ZONES.keys() for replicas in found.values())
     assert "rejects" not in mesh.log("router")
