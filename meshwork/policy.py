@@ -82,16 +82,16 @@ class Policy:
     models: dict[str, ModelPolicy] = field(default_factory=dict)  # by NAME or NAME@VERSION
 
     @model_validator(mode="after")
-    def _hashes_by_something(self) -> Policy:
-        own = [("", self.balance, self.hash_by)]
-        for name, model in self.models.items():
-            own.append((f"models.{name}: ", model.balance or self.balance, model.hash_by or self.hash_by))
-        for where, balance, hash_by in own:
-            if balance == "ring_hash" and hash_by is None:
+    def _is_whole(self) -> Policy:
+        for name in ("", *self.models):
+            where, policy = (f"models.{name}: ", self.of(name, "")) if name else ("", self)
+            if policy.balance == "ring_hash" and policy.hash_by is None:
                 raise ValueError(
                     f"{where}ring_hash needs hash_by, for example hash_by: {{header: x-user}} "
                     "or hash_by: {field: user_id}"
                 )
+            if policy.hedge_after_ms and not policy.retries:
+                raise ValueError(f"{where}hedge_after_ms needs retries: the second try is one")
         return self
 
     def of(self, model: str, version: str) -> Policy:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from meshwork.policy import HashBy, ModelPolicy, Policy
 from meshwork.router.v1 import router_pb2
 from meshwork.xds.messages import Values, decode
-from meshwork.xds.resources import shares
+from meshwork.xds.resources import shares, split_address
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Snapshot
 from services.router import contract
 from services.router.planner import PlanSettings, plan
@@ -47,7 +47,7 @@ SAID: dict[str, Any] = {
     "balance": CHOICES,
     "hash_by": st.sampled_from([HashBy(header="x-user"), HashBy(field="user_id")]),
     "locality": st.sampled_from(["any", "prefer"]),
-    "retries": st.integers(0, 3),
+    "retries": st.integers(1, 3),
     "hedge_after_ms": st.sampled_from([0, 50]),
     "panic_percent": st.sampled_from([0, 10, 100]),
     "slow_start_s": st.sampled_from([0, 5]),
@@ -80,6 +80,14 @@ def endpoints_of(snapshot: Snapshot) -> Iterator[tuple[str, Values, str]]:
         for locality in message.get("endpoints", ()):
             for endpoint in locality["lb_endpoints"]:
                 yield name, endpoint, locality.get("locality", {}).get("zone", "")
+
+
+def is_address(text: str) -> bool:
+    try:
+        split_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def address_of(endpoint: Values) -> str:
@@ -117,12 +125,13 @@ def test_no_endpoint_is_of_a_replica_or_model_that_is_not_ready(
     leases: list[router_pb2.Replica], policies: dict[str, Policy]
 ) -> None:
     def has(cluster: str, states: set[int]) -> set[str]:
-        """Addresses of the ready replicas with the cluster's model in one of these states."""
+        """Addresses of the ready replicas, of those that can be reached, with the model in such a state."""
         return {
             replica.http_address if cluster.startswith("http/") else replica.address
             for replica in leases
             for model in replica.models
             if replica.state == router_pb2.REPLICA_STATE_READY
+            and is_address(replica.address)
             and model.state in states
             and f"{replica.service}/{model.name}@{model.version}" == cluster.removeprefix("http/")
         }
