@@ -74,7 +74,7 @@ class Policy:
     balance: Balance = "weighted_round_robin"  # by the load that replicas report, or another
     hash_by: HashBy | None = None  # of ring_hash: calls with the same value go to the same replica
     locality: Locality = "any"  # prefer: the caller's zone, while it has capacity
-    retries: Retries = 3  # the most times that a call that may be repeated is, on other replicas
+    retries: Retries = 2  # the most times that a call that may be repeated is, on other replicas
     hedge_after_ms: HedgeMs = 0  # ask a second replica after so long, of read-only calls; 0 for never
     panic_percent: Percent = 10  # with fewer replicas in health, calls go to all of them
     slow_start_s: SlowStartS = 5  # a new replica's share grows over so long; 0 for at once
@@ -82,16 +82,16 @@ class Policy:
     models: dict[str, ModelPolicy] = field(default_factory=dict)  # by NAME or NAME@VERSION
 
     @model_validator(mode="after")
-    def _hashes_by_something(self) -> Policy:
-        own = [("", self.balance, self.hash_by)]
-        for name, model in self.models.items():
-            own.append((f"models.{name}: ", model.balance or self.balance, model.hash_by or self.hash_by))
-        for where, balance, hash_by in own:
-            if balance == "ring_hash" and hash_by is None:
+    def _is_whole(self) -> Policy:
+        for name in ("", *self.models):
+            where, policy = (f"models.{name}: ", self.of(name, "")) if name else ("", self)
+            if policy.balance == "ring_hash" and policy.hash_by is None:
                 raise ValueError(
                     f"{where}ring_hash needs hash_by, for example hash_by: {{header: x-user}} "
                     "or hash_by: {field: user_id}"
                 )
+            if policy.hedge_after_ms and not policy.retries:
+                raise ValueError(f"{where}hedge_after_ms needs retries: the second try is one")
         return self
 
     def of(self, model: str, version: str) -> Policy:

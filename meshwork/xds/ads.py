@@ -71,7 +71,7 @@ class ClientState:
             return
         subscription = self.subscriptions.get(request.type_url)
         if subscription is None:
-            subscription = Subscription(request.type_url, self.node.id, self.incremental)
+            subscription = Subscription(request.type_url, self.node.id, self.incremental, self.node.view)
             self.subscriptions[request.type_url] = subscription
         nacks = subscription.nacks
         if isinstance(request, DeltaRequest):

@@ -19,6 +19,7 @@ class Bootstrap:
     Attributes:
         node: its name, in logs of the discovery service.
         cluster: name of the group of Envoys that it belongs to.
+        zone: where it runs; "" if nobody says.
         discovery: `host:port` of each server of the discovery service; names are resolved.
         admin_socket: path of the Unix socket of its admin interface.
         otlp: `host:port` of what takes its traces; "" if nothing does.
@@ -29,6 +30,7 @@ class Bootstrap:
     discovery: Sequence[str]
     admin_socket: str
     otlp: str = ""
+    zone: str = ""
 
     def to_json(self) -> str:
         """The bootstrap as the JSON that Envoy reads; the same values give the same text."""
@@ -49,7 +51,7 @@ class Bootstrap:
         }
         source = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
         return {
-            "node": {"id": self.node, "cluster": self.cluster},
+            "node": {"id": self.node, "cluster": self.cluster, "locality": {"zone": self.zone}},
             "admin": {"address": {"pipe": {"path": self.admin_socket, "mode": 0o600}}},
             "dynamic_resources": {"ads_config": ads, "cds_config": source, "lds_config": source},
             "static_resources": {

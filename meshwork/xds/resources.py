@@ -6,7 +6,8 @@ are encoded once. What only Envoy reads (health checks, HTTP/2 options) gRPC cli
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -25,9 +26,9 @@ HEALTH_INTERVAL = "1s"
 HEALTH_TIMEOUT = "1s"
 # Admission is the replica's: what it can't take it refuses.
 NO_LIMIT = 1_000_000
-# Retries of a cluster that wait or run at once are at most this part of its calls, so that an outage
-# costs at most 1 / (1 - part) times the calls; but always as many as are lost at once where a host
-# dies, or hangs until all callers wait for it.
+# Retries of a cluster that wait or run at once are at most this part of its calls, so that hosts that
+# are slow to fail get at most 1 / (1 - part) times the calls; but always as many as are lost at once where
+# a host dies, or hangs until all callers wait for it. Hosts that fail at once get 1 + retries times.
 RETRY_BUDGET_PERCENT = 50.0
 RETRIES_AT_ONCE = 500
 # A try that is overtaken counts as a failure of its host, as an unanswered connection does.
@@ -188,20 +189,56 @@ def _host(host: Host) -> bytes:
 
 @lru_cache(maxsize=4096)
 def endpoints(name: str, hosts: tuple[Host, ...]) -> Resource:
-    """The hosts of the cluster `name`, by zone.
+    """The hosts of the cluster `name`, by zone, and what gRPC clients in each zone are told of them.
 
     Each host is encoded once in its life and the message put together from those: of a thousand
     hosts, one that comes or goes costs one.
     """
+    by_zone: dict[str, list[Host]] = {}
+    for host in hosts:
+        by_zone.setdefault(host.zone, []).append(host)
+    weights = {zone: sum(host.weight for host in by_zone[zone]) for zone in sorted(by_zone)}
+    views = tuple(
+        (zone, _assignment(name, by_zone, weights, shares(weights, zone)))
+        for zone in (weights if len(weights) > 1 else ())
+    )
+    return replace(_assignment(name, by_zone, weights, weights), views=views)
+
+
+def shares(weights: Mapping[str, int], zone: str) -> dict[str, int]:
+    """How the calls of `zone` spread over zones of these weights (their capacity), if each calls as much.
+
+    ::
+
+        fair         = sum of weights / number of zones: what each zone's callers need
+        own share    = min(weight of the zone, fair)
+        from another = the rest, in proportion to what is over there: max(0, its weight - fair)
+
+    Zones that are not in it get calls only when those that are have no host left.
+    """
+    fair = sum(weights.values()) / len(weights)
+    over = {each: max(0.0, weight - fair) for each, weight in weights.items() if each != zone}
+    missing = max(0.0, fair - weights[zone])
+    found = {zone: max(1, round(min(weights[zone], fair)))}
+    if missing:
+        total = sum(over.values())
+        found |= {each: round(missing * part / total) for each, part in over.items()}
+    return {each: share for each, share in found.items() if share}
+
+
+def _assignment(
+    name: str, by_zone: Mapping[str, Sequence[Host]], weights: Mapping[str, int], first: Mapping[str, int]
+) -> Resource:
+    """The zones in `first`, with their shares of the calls, and behind them the others."""
     message = encode("envoy.config.endpoint.v3.ClusterLoadAssignment", {"cluster_name": name})
-    for zone in sorted({host.zone for host in hosts}):
-        there = [host for host in hosts if host.zone == zone]
+    for zone, weight in weights.items():
         # gRPC clients skip a locality that has no weight, and refuse one that has no name.
         values = {
             "locality": {"zone": zone} if zone else {},
-            "load_balancing_weight": sum(host.weight for host in there),
+            "load_balancing_weight": first.get(zone, weight),
+            "priority": 0 if zone in first else 1,
         }
         locality = encode("envoy.config.endpoint.v3.LocalityLbEndpoints", values)
-        locality += b"".join(nested(_LB_ENDPOINTS, _host(host)) for host in there)
+        locality += b"".join(nested(_LB_ENDPOINTS, _host(host)) for host in by_zone[zone])
         message += nested(_ENDPOINTS, locality)
     return Resource(name, message)

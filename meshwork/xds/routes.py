@@ -16,7 +16,7 @@ from meshwork.xds.resources import FROM_ADS
 from meshwork.xds.snapshot import Resource
 from meshwork.xds.wire import nested
 
-RETRIES = 3
+RETRIES = 2
 # Says, with `1`, that the service remembers the request by its id, so that it may be sent again.
 IDEMPOTENCY_HEADER = "meshwork-idempotency"
 

@@ -53,6 +53,7 @@ class Resource:
         listed: whether clients that ask for all resources of the type get it; one that is not
             listed goes only to clients that ask for it by name.
         audience: node id of the one client that gets it when it asks for all; "" for every client.
+        views: by zone, what gRPC clients there get in its place; Envoys choose among zones themselves.
         version: of the content.
     """
 
@@ -60,11 +61,21 @@ class Resource:
     body: bytes
     listed: bool = True
     audience: str = ""
+    views: tuple[tuple[str, Resource], ...] = ()
     version: str = field(init=False)
 
     def __post_init__(self) -> None:
-        parts = (self.name.encode(), self.body, self.audience.encode())
+        parts = [self.name.encode(), self.body, self.audience.encode()]
+        parts += [part.encode() for zone, view in self.views for part in (zone, view.version)]
         object.__setattr__(self, "version", digest(parts).hex())
+
+    def seen_from(self, zone: str) -> Resource:
+        """What a gRPC client in `zone` gets; "" for a client that is shown no view."""
+        if not self.views:
+            return self
+        # Without its views, whose changes are not this client's.
+        plain = Resource(self.name, self.body, self.listed, self.audience)
+        return next((view for where, view in self.views if where == zone), plain)
 
     def offered(self, node: str) -> bool:
         """Whether the client `node` gets it without naming it."""

@@ -53,6 +53,7 @@ class Subscription:
 
     Attributes:
         node: id of the client.
+        zone: zone of the client, where it does not choose among zones itself; "" otherwise.
         incremental: whether the client speaks delta xDS.
         names: what the client asks for; see `wildcard`.
         wildcard: whether it asks for all that is offered to it.
@@ -68,6 +69,7 @@ class Subscription:
     type_url: str
     node: str = ""
     incremental: bool = False
+    zone: str = ""
     names: set[str] = field(default_factory=set)
     wildcard: bool = False
     reconnected: bool = False
@@ -237,7 +239,10 @@ class Subscription:
         return batch
 
     def _wanted(self, resource: Resource | None) -> Resource | None:
-        if resource is None or resource.name in self.names:
+        if resource is None:
+            return None
+        resource = resource.seen_from(self.zone)
+        if resource.name in self.names:
             return resource
         return resource if self.wildcard and resource.offered(self.node) else None
 
@@ -256,7 +261,7 @@ class Subscription:
 
     def _look_at_claims(self, available: Mapping[str, Resource]) -> None:
         for name, version in self._claimed.items():
-            known = available.get(name)
+            known = self._wanted(available.get(name))
             same = known is not None and known.version == version
             self.held[name] = known if known is not None and same else Resource(name, b"")
         self._look_at(self._claimed, self.generation)

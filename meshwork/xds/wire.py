@@ -29,8 +29,10 @@ _SCHEMA: dict[str, tuple[tuple[str, int, int | str, bool], ...]] = {
     "Node": (
         ("id", 1, _STRING, False),
         ("cluster", 2, _STRING, False),
+        ("locality", 4, "Locality", False),
         ("user_agent_name", 6, _STRING, False),
     ),
+    "Locality": (("zone", 2, _STRING, False),),
     "Status": (("code", 1, _INT32, False), ("message", 2, _STRING, False)),
     "Any": (("type_url", 1, _STRING, False), ("value", 2, _BYTES, False)),
     "DiscoveryRequest": (
@@ -95,11 +97,18 @@ class Node:
 
     Attributes:
         user_agent: the client's software, for example `envoy` or `gRPC C-core linux`.
+        zone: where it runs; "" if it does not say.
     """
 
     id: str = ""
     cluster: str = ""
     user_agent: str = ""
+    zone: str = ""
+
+    @property
+    def view(self) -> str:
+        """The zone from which it must be shown what there is, since it can't choose among zones itself."""
+        return self.zone if self.user_agent.lower().startswith("grpc") else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +152,8 @@ def node_of(message: Any) -> Node | None:
     """Who sent a request, if it says."""
     if not message.HasField("node"):
         return None
-    return Node(id=message.node.id, cluster=message.node.cluster, user_agent=message.node.user_agent_name)
+    node = message.node
+    return Node(id=node.id, cluster=node.cluster, user_agent=node.user_agent_name, zone=node.locality.zone)
 
 
 def error_of(message: Any) -> str:
@@ -173,6 +183,7 @@ def sign(message: Any, error: str, node: Node | None) -> None:
     if node is not None:
         message.node.id, message.node.cluster = node.id, node.cluster
         message.node.user_agent_name = node.user_agent
+        message.node.locality.zone = node.zone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,6 +43,7 @@ async def serve(config: RouterConfig) -> int:
             discovery=config.discovery,
             concurrency=config.gateway_threads,
             otlp=config.otlp,
+            zone=config.zone,
         )
         tasks.append(asyncio.create_task(supervisor.run(), name="envoy"))
         tasks.append(asyncio.create_task(_say_when_ready(router, supervisor, config), name="ready"))

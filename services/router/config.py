@@ -31,6 +31,7 @@ class RouterConfig:
     routers: tuple[str, ...] = ()  # MESHWORK_ROUTERS: host:port of every router, by comma; this one if empty
     gateway_listen: str = ""  # MESHWORK_GATEWAY_LISTEN: host:port of the gateway; empty for none
     gateway_threads: int = 2  # MESHWORK_GATEWAY_THREADS: worker threads of the gateway
+    zone: str = ""  # MESHWORK_ZONE: where the gateway runs, for example eu-west-1a; "" if nobody says
     cors_origins: str = ""  # MESHWORK_CORS_ORIGINS: regular expression of origins; empty for this machine's
     run_dir: str = "."  # MESHWORK_RUN_DIR: for the gateway's files
     policies: Mapping[str, Policy] = field(default_factory=dict)  # MESHWORK_POLICIES: JSON, by service

@@ -51,6 +51,7 @@ class Supervisor:
         discovery: `host:port` of the routers.
         concurrency: its worker threads.
         otlp: `host:port` of what takes its traces; "" if nothing does.
+        zone: where it runs; "" if nobody says.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Supervisor:
         discovery: tuple[str, ...],
         concurrency: int = 2,
         otlp: str = "",
+        zone: str = "",
     ) -> None:
         self._binary = binary
         self._concurrency = concurrency
@@ -76,6 +78,7 @@ class Supervisor:
             discovery=discovery,
             admin_socket=self.admin_socket,
             otlp=otlp,
+            zone=zone,
         ).to_json()
         self._process: psutil.Process | None = None
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,11 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
         ("services:\n  sight: {}\n", 2, "vision"),
         ("services:\n  nlp:\n    models:\n      - source: ''\n", 4, "models[0].source"),
         ("services:\n  nlp:\n    policy: best\n", 3, "weighted_round_robin"),
+        ("services:\n  nlp:\n    policy:\n      retries: 99\n", 4, "less than or equal to 10"),
+        ("services:\n  nlp:\n    policy: ring_hash\n", 3, "hash_by"),
+        ("services:\n  nlp:\n    policy: {hash_by: {}}\n", 3, "should name one"),
+        ("services:\n  nlp:\n    policy: {balnce: a}\n", 3, "no such setting"),
+        ("services:\n  nlp:\n    zone: a zone\n", 3, "services.nlp.zone"),
         ("services: [\n", 2, ""),
         ("- a list\n", 1, ""),
     ],
@@ -61,6 +67,12 @@ def test_what_is_no_redis_is_named_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--redis: .*name the master"):
         config.read().with_redis("redis+sentinel://a")
     assert config.read().with_redis("redis+sentinel://a,b:1/m/2").redis == "redis+sentinel://a,b:1/m/2"
+def test_the_mesh_file_in_the_readme_is_good(tmp_path: Path) -> None:
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    made = config.read(written(tmp_path, example))
+    assert made.services["nlp"].policy.locality == "prefer"
+    assert config.read(written(tmp_path, config.to_yaml(made))) == made
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from meshwork.channel import PINGS_ALLOWED
-from meshwork.errors import Unavailable
+from meshwork.errors import ResourceExhausted, Unavailable
 from meshwork.front import make_server
 from meshwork.nlp.v1 import nlp_pb2, nlp_pb2_grpc
 from meshwork.router.v1 import router_pb2
-from meshwork.rpc import add_servicer
+from meshwork.rpc import Metadata, add_servicer
+from meshwork.serving.load import ORCA_TRAILER, encode_report
 from meshwork.state.connect import REDIS_AWAY, connect
 from meshwork.state.keys import Keys
 from meshwork.state.leases import LeaseBook
@@ -25,11 +26,27 @@ LEASE_TTL_S = 6.0
 PIECES = 100
 
 
+class Reported:
+    """Reports the utilization that it was told to, beside 100 answers a second."""
+
+    utilization = 0.1
+
+    def begins(self) -> None:
+        pass
+
+    def ends(self, *, failed: bool) -> None:
+        pass
+
+    def trailer(self) -> Metadata:
+        return ((ORCA_TRAILER, encode_report(utilization=self.utilization, rps=100.0, eps=0.0)),)
+
+
 class FakeNlp(nlp_pb2_grpc.NlpServiceServicer):
     """Says which replica answered which model."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.load = Reported()
 
     def _served(self, model: str) -> served_by_pb2.ServedBy:
         return served_by_pb2.ServedBy(replica=self.name, model=model)
@@ -39,7 +56,11 @@ class FakeNlp(nlp_pb2_grpc.NlpServiceServicer):
             await asyncio.sleep(30)
         if request.texts[:1] == ["unavailable"]:
             raise Unavailable("as asked")
-        if request.texts[:1] == ["late"] and self.name == request.texts[1]:
+        if request.texts[:1] == ["exhausted"]:
+            raise ResourceExhausted("as asked")
+        if request.texts[:1] == ["busy"] and request.texts[1] == self.name:
+            self.load.utilization = float(request.texts[2])
+        if request.texts[:1] == ["late"] and request.texts[1] in ("", self.name):
             await asyncio.sleep(float(request.texts[2]))
         return nlp_pb2.EmbedResponse(served_by=self._served(request.model or "default"))
 
@@ -70,7 +91,8 @@ async def main(name: str, *models: str) -> None:
     """Serves `models` (`name@version`; the first one is the default) as replica `name`."""
     limit = 64 * 1024 * 1024
     server = make_server([("grpc.max_receive_message_length", limit), *PINGS_ALLOWED])
-    add_servicer(server, "meshwork.nlp.v1.NlpService", FakeNlp(name))
+    servicer = FakeNlp(name)
+    add_servicer(server, "meshwork.nlp.v1.NlpService", servicer, servicer.load)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     await checks.set("", health_pb2.HealthCheckResponse.SERVING)

@@ -103,6 +103,22 @@ def test_a_resource_with_an_audience_goes_only_to_the_client_of_that_node_id() -
     assert Resource("a", b"").version != Resource("a", b"", audience="b").version
 
 
+def test_a_client_of_a_zone_gets_the_view_of_its_zone_and_hears_when_that_changes() -> None:
+    def endpoints(near: bytes, far: bytes) -> Snapshot:
+        views = (("near", Resource("a", near)), ("far", Resource("a", far)))
+        return Snapshot({ENDPOINTS: [Resource("a", b"all", views=views)]})
+
+    for zone, body in (("near", b"1"), ("far", b"2"), ("elsewhere", b"all"), ("", b"all")):
+        client = Subscription(ENDPOINTS, zone=zone)
+        client.take(ask("a", kind=ENDPOINTS))
+        response = sent(client, endpoints(b"1", b"2"))
+        assert response.bodies == (body,)
+        reply(client, response)
+        client.note(["a"])
+        changed = client.respond(endpoints(b"1", b"3"))
+        assert (changed is not None) == (zone == "far")
+
+
 def test_nothing_is_sent_while_a_reply_is_owed_nor_what_the_client_has() -> None:
     clusters = whole()
     first = sent(clusters, snapshot("a"))

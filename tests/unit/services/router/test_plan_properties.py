@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from meshwork.policy import HashBy, ModelPolicy, Policy
 from meshwork.router.v1 import router_pb2
 from meshwork.xds.messages import Values, decode
+from meshwork.xds.resources import shares, split_address
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Snapshot
 from services.router import contract
 from services.router.planner import PlanSettings, plan
@@ -46,7 +47,7 @@ SAID: dict[str, Any] = {
     "balance": CHOICES,
     "hash_by": st.sampled_from([HashBy(header="x-user"), HashBy(field="user_id")]),
     "locality": st.sampled_from(["any", "prefer"]),
-    "retries": st.integers(0, 3),
+    "retries": st.integers(1, 3),
     "hedge_after_ms": st.sampled_from([0, 50]),
     "panic_percent": st.sampled_from([0, 10, 100]),
     "slow_start_s": st.sampled_from([0, 5]),
@@ -79,6 +80,14 @@ def endpoints_of(snapshot: Snapshot) -> Iterator[tuple[str, Values, str]]:
         for locality in message.get("endpoints", ()):
             for endpoint in locality["lb_endpoints"]:
                 yield name, endpoint, locality.get("locality", {}).get("zone", "")
+
+
+def is_address(text: str) -> bool:
+    try:
+        split_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def address_of(endpoint: Values) -> str:
@@ -116,12 +125,13 @@ def test_no_endpoint_is_of_a_replica_or_model_that_is_not_ready(
     leases: list[router_pb2.Replica], policies: dict[str, Policy]
 ) -> None:
     def has(cluster: str, states: set[int]) -> set[str]:
-        """Addresses of the ready replicas with the cluster's model in one of these states."""
+        """Addresses of the ready replicas, of those that can be reached, with the model in such a state."""
         return {
             replica.http_address if cluster.startswith("http/") else replica.address
             for replica in leases
             for model in replica.models
             if replica.state == router_pb2.REPLICA_STATE_READY
+            and is_address(replica.address)
             and model.state in states
             and f"{replica.service}/{model.name}@{model.version}" == cluster.removeprefix("http/")
         }
@@ -159,3 +169,36 @@ def test_weights_are_in_proportion_and_what_is_not_known_is_in_the_middle(known:
     middle = with_unknown.pop(min(at, len(known)))
     assert with_unknown == found
     assert min(found) <= middle <= max(found)
+
+
+@given(st.dictionaries(st.text(max_size=2), st.integers(1, 10_000), min_size=2, max_size=5), st.data())
+def test_a_zone_keeps_its_calls_as_far_as_it_has_capacity(weights_of: dict[str, int], data: Any) -> None:
+    zone = data.draw(st.sampled_from(sorted(weights_of)))
+    fair = sum(weights_of.values()) / len(weights_of)
+    found = shares(weights_of, zone)
+    assert found[zone] > 0
+    assert all(share > 0 for share in found.values())
+    if weights_of[zone] >= fair:
+        assert found.keys() == {zone}
+    else:
+        assert all(weights_of[other] > fair for other in found.keys() - {zone})
+        assert abs(sum(found.values()) - fair) <= len(found)
+
+
+@given(LEASES, POLICIES)
+def test_what_a_zone_is_shown_are_the_hosts_that_there_are(
+    leases: list[router_pb2.Replica], policies: dict[str, Policy]
+) -> None:
+    def hosts_of(resource: Resource) -> list[tuple[str, str]]:
+        message = decode("envoy.config.endpoint.v3.ClusterLoadAssignment", resource.body)
+        priorities = {locality.get("priority", 0) for locality in message["endpoints"]}
+        assert priorities in ({0}, {0, 1})
+        return sorted(
+            (locality.get("locality", {}).get("zone", ""), address_of(endpoint))
+            for locality in message["endpoints"]
+            for endpoint in locality["lb_endpoints"]
+        )
+
+    for resource in plan(leases, settings_with(policies)).resources(ENDPOINTS).values():
+        for _, view in resource.views:
+            assert hosts_of(view) == hosts_of(resource)
