@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote
 
 MODEL_HEADER = "x-meshwork-model"
@@ -21,6 +22,7 @@ TRACE_HEADER = "meshwork-trace"
 """Beside an answer that the gateway itself gave: the call's `traceparent`, or the gateway's id for it."""
 
 
+@lru_cache(maxsize=65536)
 def header_value(model: str) -> str:
     """`model` as it stands in the header: what may not stand in one, percent-encoded; cut at 256."""
     return quote(model, safe="-._~@/+")[:256]

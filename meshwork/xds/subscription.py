@@ -252,6 +252,8 @@ class Subscription:
             if self.rejections[name].version == (resource.version if resource else ""):
                 return True
             del self.rejections[name]  # another version may be better
+            if not self.rejections:
+                self.rejected = ""
         if resource is not None:
             return held is not None and held.version == resource.version
         if held is not None:
