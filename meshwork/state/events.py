@@ -104,24 +104,28 @@ class Events:
                 return found, ""
             before = str(entries[-1][0])
 
-    async def watch(self) -> AsyncGenerator[Event, None]:
-        """Yields each event that is written from now on, for ever; while Redis is away, none."""
-        last, failures = "", 0
+    async def newest(self) -> str:
+        """The id of the last event; "" if there is none."""
+        entries: Any = await self._redis.xrevrange(self._keys.events, count=1)
+        return str(entries[0][0]) if entries else ""
+
+    async def watch(self, after: str = "") -> AsyncGenerator[Event, None]:
+        """Yields each event after the one with the id `after`, for ever; while Redis is away, none."""
+        failures = 0
         while True:
             try:
-                if not last:
-                    newest: Any = await self._redis.xrevrange(self._keys.events, count=1)
-                    last = str(newest[0][0]) if newest else "0-0"
                 # One blocking command must end before the client's own reply timeout does.
                 wait_ms = int(REPLY_TIMEOUT_S / 2 * 1000)
-                reply: Any = await self._redis.xread({self._keys.events: last}, READ_AT_ONCE, wait_ms)
+                reply: Any = await self._redis.xread(
+                    {self._keys.events: after or "0-0"}, READ_AT_ONCE, wait_ms
+                )
                 failures = 0
             except REDIS_AWAY:
                 await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                 failures += 1
                 continue
             for _, entries in reply:
-                last = str(entries[-1][0])
+                after = str(entries[-1][0])
                 for event in _parsed(entries):
                     yield event
 
