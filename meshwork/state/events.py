@@ -54,28 +54,33 @@ class Events:
         self._append = redis.register_script(_APPEND)
         self.dropped = 0
 
-    async def append(self, event: Event, *, grant: str = "") -> bool:
-        """Writes `event`; False if Redis is away and it was dropped.
+    async def append(self, event: Event) -> bool:
+        """Writes `event`; False if Redis is away and it was logged and dropped."""
+        try:
+            await self.put(event)
+        except REDIS_AWAY as error:
+            self.dropped += 1
+            kind = EventKind.Name(event.kind).removeprefix("EVENT_KIND_").lower()
+            log.warning("not written, Redis is away (%s): %s: %s", error, kind, event.message)
+            return False
+        return True
+
+    async def put(self, event: Event, grant: str = "") -> None:
+        """Writes `event`.
 
         Args:
             grant: that of the leader, where only the leader may write.
 
         Raises:
             Deposed: the lock is not held by `grant`; nothing was written.
+            RedisError, OSError: Redis is away; nothing is known to be written.
         """
         if not event.HasField("time"):
             event.time.GetCurrentTime()
         body = json_format.MessageToJson(event, indent=None, preserving_proto_field_name=True)
-        try:
-            answer = await self._append(keys=[self._keys.leader, self._keys.events], args=[grant, KEPT, body])
-        except REDIS_AWAY as error:
-            self.dropped += 1
-            kind = EventKind.Name(event.kind).removeprefix("EVENT_KIND_").lower()
-            log.warning("not written, Redis is away (%s): %s: %s", error, kind, event.message)
-            return False
-        if answer == FENCED:
+        keys = [self._keys.leader, self._keys.events]
+        if await self._append(keys=keys, args=[grant, KEPT, body]) == FENCED:
             raise Deposed
-        return True
 
     async def recent(self, count: int, *, before: str = "") -> list[Event]:
         """The last `count` events, or the last ones before the one with the id `before`, newest first."""

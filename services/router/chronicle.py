@@ -140,12 +140,11 @@ class Chronicle:
             except Deposed:
                 leading.deposed()
             except REDIS_AWAY as error:
-                log.debug("events can't be read: %s", error)
+                log.debug("events can't be read or written now: %s", error)
 
     async def _write(self, grant: str) -> None:
         while self._waiting:
-            if not await self._events.append(self._waiting[0][1], grant=grant):
-                return
+            await self._events.put(self._waiting[0][1], grant)
             self._waiting.popleft()
 
     async def _drop_written(self) -> None:

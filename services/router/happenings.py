@@ -135,6 +135,11 @@ def of_routers(before: RoutersView, after: RoutersView) -> Iterator[router_pb2.E
     for name in sorted(after.routers.keys() - before.routers.keys()):
         text = f"up at {after.routers[name].address}"
         yield happened(router_pb2.EVENT_KIND_ROUTER_UP, _INFO, text, subject=name)
+    for name in sorted(before.routers.keys() & after.routers.keys()):
+        old, new = before.routers[name], after.routers[name]
+        if (old.host, old.pid, old.start_time) != (new.host, new.pid, new.start_time):
+            text = f"up at {new.address}: another process, {new.pid}, took its place"
+            yield happened(router_pb2.EVENT_KIND_ROUTER_UP, _WARNING, text, subject=name)
     for name in sorted(before.routers.keys() - after.routers.keys()):
         silent = name in after.lapsed
         text = "down: it went silent" if silent else "down: it was stopped"

@@ -81,7 +81,7 @@ class Peers:
                 view = await self._routers.renew(self._describe(), self._unreachable())
         except REDIS_AWAY as error:
             # A TimeoutError has no words of its own.
-            why = str(error) or f"no answer within {REPLY_S:g} s"
+            why = str(error).rstrip(".") or f"no answer within {REPLY_S:g} s"
             happened = self.standing.failed(why, time.time())
             self.view = RoutersView()
         else:

@@ -64,7 +64,7 @@ async def test_redis_refuses_every_write_of_a_leader_whose_time_is_over(
     with pytest.raises(Deposed):
         await ejections.apply({"nlp-1": HUNG}, (), old)
     with pytest.raises(Deposed):
-        await events.append(Event(message="I lead"), grant=old)
+        await events.put(Event(message="I lead"), old)
     await lock.resign(old)
     assert (await lock.campaign("b", new))[0]
     assert await ejections.all() == {}
