@@ -88,7 +88,7 @@ class MeshView:
             self._ejections,
             registry,
             self._leading,
-            lambda each: policy_of(config.policies, each).eject_slow,
+            ratio_of,
         )
         self._sight = (
             Sight(envoy.admin_socket(config.folder), config.gateway_listen, lambda: registry.replicas)
