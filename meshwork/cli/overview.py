@@ -1,4 +1,4 @@
-"""What `meshwork status` says of the control plane: how fresh it is, its routers, who is ejected, warnings."""
+"""What `meshwork status` says of the control plane: how fresh, which routers, who is ejected, warnings."""
 
 from __future__ import annotations
 
