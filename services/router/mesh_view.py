@@ -163,5 +163,6 @@ class MeshView:
         async with contextlib.aclosing(self._ejections.watch()) as views:
             async for now in views:
                 before, self.ejected = self.ejected, now
-                self._registry.touch(before.keys() ^ now.keys())
+                names = before.keys() | now.keys()
+                self._registry.touch({name for name in names if before.get(name) != now.get(name)})
                 self.chronicle.ejections(before, now, self._overruled())

@@ -11,6 +11,7 @@ from meshwork.xds.snapshot import ENDPOINTS
 from services.router import contract
 from services.router.ejection import PANIC_SHARE, admitted, overruled
 from services.router.hung import SETTLE_S, HungJudge
+from services.router.incremental import Planner
 from services.router.planner import PlanSettings, plan
 from services.router.slow import CONFIRM_S, MOST_PATIENCE_S, PATIENCE_S, TRIAL_S, SlowJudge, slow_ones
 
@@ -88,6 +89,18 @@ def test_an_ejected_replica_is_no_endpoint_and_a_lone_one_stays() -> None:
     assert endpoints("1", "2", out="1") == alone
     assert endpoints("1", "2", out="3") == both
     assert endpoints("2", out="2") == alone
+
+
+def test_a_plan_that_is_kept_up_to_date_leaves_the_same_ones_out() -> None:
+    settings = PlanSettings(services=contract.services(), routers=("127.0.0.1:9000",))
+    replicas = {str(number): replica(str(number)) for number in range(5)}
+    planner = Planner(settings)
+    planner.update(replicas, replicas)
+    before: dict[str, router_pb2.Ejection] = {}
+    for out in ({"1": ejection(HUNG)}, {"1": ejection(SLOW), "2": ejection(HUNG), "4": ejection(SLOW)}, {}):
+        kept = planner.update(before.keys() | out.keys(), replicas, ejected=out)
+        assert kept.version == plan(replicas.values(), settings, ejected=out).version
+        before = out
 
 
 def test_a_replica_that_is_silent_hangs_until_it_renews() -> None:
