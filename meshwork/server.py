@@ -55,6 +55,7 @@ from meshwork.state.wishes import Wishes
 log = logging.getLogger(__name__)
 
 DRAIN_CONFIRM_S = 3.0  # the longest to wait for the routers' word that no client's snapshot holds us
+RENEW_S = 1.0  # routers take a replica that is silent for over twice as long for one that hangs
 REVOKE_S = 1.0  # the longest that a Redis which hangs keeps us from ending
 EXIT_NO_MODEL = 3
 
@@ -320,7 +321,8 @@ class _Lease:
             del self._replica.models[:]
             self._replica.models.extend(self._models.describe())
             try:
-                await self._book.renew(self._replica, self._ttl_s)
+                async with asyncio.timeout(self._ttl_s / 2):
+                    await self._book.renew(self._replica, self._ttl_s)
                 if away:
                     log.info("Redis is back, the lease is renewed")
                 away = False
@@ -329,7 +331,7 @@ class _Lease:
                     log.warning("the lease can't be renewed, serving on: %s", error)
                 away = True
             try:
-                async with asyncio.timeout(self._ttl_s / 3):
+                async with asyncio.timeout(min(RENEW_S, self._ttl_s / 3)):
                     await self._changed.wait()
             except TimeoutError:
                 continue

@@ -14,6 +14,7 @@ COMMANDS = {
     "down": "mesh:down",
     "status": "mesh:status",
     "logs": "logs:logs",
+    "events": "events:events",
     "scale": "mesh:scale",
     "xds": "xds:xds",
     "call": "call:call",

@@ -8,14 +8,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 import psutil
 import rich_click as click
+from rich.console import RenderableType
 from rich.markup import escape
 
-from meshwork import client, config
+from meshwork import config
 from meshwork.cli import start
 from meshwork.cli.console import (
     as_data,
@@ -26,8 +28,10 @@ from meshwork.cli.console import (
     reports_errors,
     running_mesh,
 )
+from meshwork.cli.events import lines_of
+from meshwork.cli.overview import alarms, ejected, look, routers_table
 from meshwork.cli.tables import replicas_table, services_table
-from meshwork.errors import FailedPrecondition, MeshworkError, Unavailable
+from meshwork.errors import FailedPrecondition, Unavailable
 from meshwork.process import stop_on_signals
 from meshwork.router.v1 import router_pb2
 from meshwork.state.connect import REDIS_AWAY, connect
@@ -196,19 +200,15 @@ def down() -> None:
 @json_option
 @reports_errors
 def status(as_json: bool) -> None:
-    """Show the services, replicas and processes of the mesh that runs here.
+    """Show how the mesh that runs here is: services, replicas, routers, processes, what is wrong.
 
-    The router is asked; if it does not answer, what this machine knows is shown.
+    A router is asked; if none answers, what this machine knows is shown. While Redis is away the
+    router answers from memory, and says since when. Replicas that the mesh keeps from traffic are
+    listed with the reason; `meshwork events` tells more.
     """
     home, record = running_mesh()
     envoys = gateways(home)
-    problem = ""
-    replicas: list[router_pb2.Replica] = []
-    try:
-        with client.connect(record.router, timeout_s=3) as mesh:
-            replicas = mesh.router.list_replicas()
-    except MeshworkError as error:
-        problem = f"the router does not answer ({error}); calls go on with what the gateway knows"
+    seen = look(record.router)
     if as_json:
         print_json(
             {
@@ -216,8 +216,10 @@ def status(as_json: bool) -> None:
                 "state": record.state,
                 "gateway": record.gateway,
                 "router": record.router,
-                "problem": problem,
-                "replicas": [as_data(replica) for replica in replicas],
+                "problem": seen.problem,
+                "mesh": as_data(seen.mesh) if seen.mesh else None,
+                "replicas": [as_data(replica) for replica in seen.replicas],
+                "warnings": [as_data(event) for event in seen.warnings],
                 "processes": [asdict(process) for process in record.processes],
                 "gateway_pids": [envoy.pid for envoy in envoys],
             }
@@ -226,12 +228,25 @@ def status(as_json: bool) -> None:
     out.print(
         f"Mesh [bold]{record.name}[/] is {record.state}, gateway [bold]{record.gateway}[/], in {home.root}\n"
     )
-    if problem:
-        err.print(f"[yellow]{escape(problem)}[/]")
-    out.print(services_table(start.wanted(record), replicas))
+    for line in alarms(seen):
+        err.print(line)
+    out.print(services_table(start.wanted(record), seen.replicas))
     out.print()
-    out.print(replicas_table(replicas, record, [envoy.pid for envoy in envoys]))
+    out.print(replicas_table(seen.replicas, record, [envoy.pid for envoy in envoys]))
+    if seen.mesh is not None:
+        out.print()
+        out.print(routers_table(seen.mesh))
+    _section("Kept from traffic", ejected(seen.replicas))
+    _section("Warnings of the last hour (see `meshwork events`)", lines_of(seen.warnings))
     out.print(f"\nMemory in all: {_memory(record, envoys) / 1e9:.2f} GB", style="dim")
+
+
+def _section(title: str, lines: Iterable[RenderableType]) -> None:
+    shown = list(lines)
+    if shown:
+        out.print(f"\n{title}:")
+    for line in shown:
+        out.print(line)
 
 
 def _memory(record: MeshRecord, envoys: list[psutil.Process]) -> int:

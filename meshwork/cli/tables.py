@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -37,6 +39,18 @@ def replica_state(state: int) -> str:
 def model_state(state: int) -> str:
     """`MODEL_STATE_READY` as `ready`."""
     return router_pb2.ModelState.Name(state).removeprefix("MODEL_STATE_").lower()  # type: ignore[arg-type]
+
+
+def clock(moment: Timestamp) -> str:
+    """A moment in local time; with its date, if that is not today's."""
+    local = moment.ToDatetime(tzinfo=UTC).astimezone()
+    today = local.date() == datetime.now().astimezone().date()
+    return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
+
+
+def ejection_reason(ejection: router_pb2.Ejection) -> str:
+    """`EJECTION_REASON_HUNG` as `hung`."""
+    return router_pb2.EjectionReason.Name(ejection.reason).removeprefix("EJECTION_REASON_").lower()
 
 
 def size(count: int) -> str:
@@ -91,7 +105,7 @@ def replicas_table(
         table.add_row(
             escape(replica.service),
             escape(replica.name),
-            state_text(replica_state(replica.state)),
+            _replica_cell(replica),
             escape(models),
             escape(", ".join(replica.devices)),
             escape(replica.address),
@@ -118,6 +132,13 @@ def replicas_table(
     for pid in gateway_pids:
         table.add_row("gateway", "envoy", state_text("running"), "", "", record.gateway, str(pid), "")
     return table
+
+
+def _replica_cell(replica: router_pb2.Replica) -> Text:
+    cell = state_text(replica_state(replica.state))
+    if replica.HasField("ejection"):
+        cell.append(f", {ejection_reason(replica.ejection)}", style="red")
+    return cell
 
 
 def models_table(models: Iterable[router_pb2.ServedModel]) -> Table:

@@ -67,6 +67,46 @@ class Keys:
         return self.name("lease_changes")
 
     @property
+    def lease_renewed(self) -> str:
+        """Sorted set: replica name by the time in ms (Redis's clock) at which it last renewed its lease."""
+        return self.name("lease_renewed")
+
+    @property
+    def leader(self) -> str:
+        """String: the grant of the router that leads, `TOKEN NAME`; lapses unless renewed."""
+        return self.name("leader")
+
+    @property
+    def leader_token(self) -> str:
+        """String: the last fencing token that was given out."""
+        return self.name("leader_token")
+
+    @property
+    def routers(self) -> str:
+        """Hash: router name -> what it says of itself, as JSON."""
+        return self.name("routers")
+
+    @property
+    def router_expiry(self) -> str:
+        """Sorted set: router name by the time in ms (Redis's clock) at which it counts as gone."""
+        return self.name("router_expiry")
+
+    @property
+    def ejections(self) -> str:
+        """Hash: replica name -> why it is kept from traffic, a `meshwork.router.v1.Ejection` as JSON."""
+        return self.name("ejections")
+
+    @property
+    def ejection_changes(self) -> str:
+        """Channel: says something whenever the ejections changed."""
+        return self.name("ejection_changes")
+
+    @property
+    def events(self) -> str:
+        """Stream: what happened, each a `meshwork.router.v1.Event` as JSON in the field `event`."""
+        return self.name("events")
+
+    @property
     def desired(self) -> str:
         """Hash: service name -> number of replicas asked for."""
         return self.name("desired")

@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 LOG = 4096
 _AT_ONCE = 50  # leases that are parsed before others of the process have their turn
 
-# KEYS of every script: leases, lease_expiry, lease_epoch, lease_serial, lease_log, lease_pulse. ARGV[1]:
-# the channel of changes.
+# KEYS of every script: leases, lease_expiry, lease_epoch, lease_serial, lease_log, lease_pulse,
+# lease_renewed. ARGV[1]: the channel of changes.
 _BEGIN = f"""
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -55,6 +55,7 @@ _RENEW = (
 redis.call('SET', KEYS[3], ARGV[5], 'NX')
 local until_ms = redis.call('ZSCORE', KEYS[2], ARGV[2])
 redis.call('ZADD', KEYS[2], now + ARGV[4], ARGV[2])
+redis.call('ZADD', KEYS[7], now, ARGV[2])
 local lapsed = not until_ms or tonumber(until_ms) <= now
 if lapsed or redis.call('HGET', KEYS[1], ARGV[2]) ~= ARGV[3] then
   redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
@@ -68,6 +69,7 @@ _REVOKE = (
     _BEGIN
     + """
 redis.call('ZREM', KEYS[2], ARGV[2])
+redis.call('ZREM', KEYS[7], ARGV[2])
 if redis.call('HDEL', KEYS[1], ARGV[2]) == 1 then changed(ARGV[2]) end
 """
 )
@@ -80,6 +82,7 @@ _REAP = (
 local lapsed = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)
 for _, name in ipairs(lapsed) do
   redis.call('ZREM', KEYS[2], name)
+  redis.call('ZREM', KEYS[7], name)
   redis.call('HDEL', KEYS[1], name)
   changed(name)
 end
@@ -119,6 +122,16 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '(' .. ARGV[3], '+inf
   end
 end
 return {epoch, serial, 0, gone, bodies}
+"""
+)
+
+# ARGV: channel, ms. Returns the number of leases, and the replicas silent for longer, each with its ms.
+_LATE = (
+    _BEGIN
+    + """
+local late = redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', now - ARGV[2], 'WITHSCORES')
+for i = 2, #late, 2 do late[i] = now - late[i] end
+return {redis.call('ZCARD', KEYS[2]), late}
 """
 )
 
@@ -197,6 +210,7 @@ class LeaseBook:
         self._revoke = redis.register_script(_REVOKE)
         self._reap = redis.register_script(_REAP)
         self._read = redis.register_script(_READ)
+        self._late = redis.register_script(_LATE)
 
     @property
     def _key_names(self) -> list[str]:
@@ -208,6 +222,7 @@ class LeaseBook:
             keys.lease_serial,
             keys.lease_log,
             keys.lease_pulse,
+            keys.lease_renewed,
         ]
 
     async def renew(self, replica: Replica, ttl_s: float) -> None:
@@ -227,6 +242,13 @@ class LeaseBook:
         """Removes the leases that lapsed and returns the names of their replicas."""
         lapsed: list[str] = await self._reap(keys=self._key_names, args=[self._keys.lease_changes])
         return lapsed
+
+    async def late(self, silent_s: float) -> tuple[int, dict[str, float]]:
+        """The number of leases, and of the replicas silent for over `silent_s`: for how many seconds."""
+        channel, silent_ms = self._keys.lease_changes, int(silent_s * 1000)
+        count, flat = await self._late(keys=self._key_names, args=[channel, silent_ms])
+        pairs = iter(flat)
+        return int(count), {name: int(ms) / 1000 for name, ms in zip(pairs, pairs, strict=True)}
 
     async def read(self, epoch: str, since: int) -> tuple[str, int, bool, list[str], dict[str, str]]:
         """What changed since change `since` of `epoch`; all, if that can't be told or `since` is -1.

@@ -29,6 +29,7 @@ class RouterConfig:
     mesh: str = "default"  # MESHWORK_MESH: meshes of different names share a Redis without meeting
     router_listen: str = "127.0.0.1:9000"  # MESHWORK_ROUTER_LISTEN: host:port of discovery and RouterService
     routers: tuple[str, ...] = ()  # MESHWORK_ROUTERS: host:port of every router, by comma; this one if empty
+    router: str = ""  # MESHWORK_ROUTER: unique name of this router; "" makes one up
     gateway_listen: str = ""  # MESHWORK_GATEWAY_LISTEN: host:port of the gateway; empty for none
     gateway_threads: int = 2  # MESHWORK_GATEWAY_THREADS: worker threads of the gateway
     zone: str = ""  # MESHWORK_ZONE: where the gateway runs, for example eu-west-1a; "" if nobody says

@@ -19,6 +19,7 @@ from meshwork.policy import Policy
 from meshwork.router.v1 import router_pb2
 from meshwork.xds.routes import RouteSpec, routes
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, ROUTES, Resource, Snapshot
+from services.router.ejection import NOBODY, Ejected, admitted
 from services.router.inference_routes import http_cluster
 from services.router.model_versions import ModelVersion, elected, live_versions, votes
 from services.router.planner import (
@@ -87,6 +88,7 @@ class Planner:
     def __init__(self, settings: PlanSettings) -> None:
         self._settings = settings
         self._index = _Index()
+        self._ejected = NOBODY
         self._policies: dict[ModelVersion, Policy] = {}
         self._votes: dict[str, dict[ModelVersion, Counter[str]]] = defaultdict(dict)
         self._live: dict[str, dict[str, ModelVersion]] = {}
@@ -103,8 +105,16 @@ class Planner:
         """The services of which there is a model version that takes calls."""
         return {service for service, cast in self._votes.items() if cast}
 
-    def update(self, names: Iterable[str], replicas: Replicas, *, complete: bool = True) -> Snapshot:
-        """The snapshot for `replicas`, of which those of `names` are not as they were."""
+    def update(
+        self,
+        names: Iterable[str],
+        replicas: Replicas,
+        *,
+        complete: bool = True,
+        ejected: Ejected = NOBODY,
+    ) -> Snapshot:
+        """The snapshot for `replicas`, of which those of `names` are not, or not ejected, as they were."""
+        self._ejected = ejected
         touched: set[ModelVersion] = set()
         for name in names:
             replica = replicas.get(name)
@@ -128,7 +138,7 @@ class Planner:
 
     def _replan(self, each: ModelVersion, changes: dict[str, dict[str, Resource | None]]) -> bool:
         """Plans one model version anew; whether it came, went, or began or ceased to serve REST."""
-        at = self._index.at(each)
+        at = admitted(self._index.at(each), self._ejected)
         cast, was_http = self._votes[each.service], each in self._by_http
         found: dict[str, list[Resource]] = {}
         was_there = each in cast

@@ -25,6 +25,7 @@ from meshwork.xds.routes import Retry, RouteSpec, api_listener, routes
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Snapshot
 from services.router import inference_routes
 from services.router.contract import Method, Service
+from services.router.ejection import NOBODY, Ejected, admitted
 from services.router.model_versions import ModelVersion, default_models, live_versions, serving
 from services.router.policy import hosts, model_route, options, policy_of
 
@@ -68,13 +69,18 @@ class PlanSettings:
 
 
 def plan(
-    replicas: Iterable[router_pb2.Replica], settings: PlanSettings, *, complete: bool = True
+    replicas: Iterable[router_pb2.Replica],
+    settings: PlanSettings,
+    *,
+    complete: bool = True,
+    ejected: Ejected = NOBODY,
 ) -> Snapshot:
-    """The snapshot for these leases.
+    """The snapshot for these leases, with the `ejected` replicas out of it as far as may be.
 
     The router's own (`incremental.Planner`) must always be the same as this one.
     """
-    table = serving(found for replica in replicas if (found := reachable(replica)) is not None)
+    everyone = serving(found for replica in replicas if (found := reachable(replica)) is not None)
+    table = {each: admitted(at, ejected) for each, at in everyone.items()}
     policies = {each: settings.policy(each) for each in table}
     by_service = {
         service.name: list(service_routes(service, table, default_models(table, service.name), policies))

@@ -12,7 +12,7 @@ import contextlib
 import ipaddress
 import logging
 import socket
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from meshwork.router.v1 import router_pb2
@@ -116,6 +116,7 @@ class Registry:
     Attributes:
         changed: set whenever the replicas, or whether they are known, changed; the one who plans
             clears it.
+        kept: names of the replicas whose leases Redis does not have, in a grace period.
 
     Args:
         memory: keeps the replicas for a start while Redis is away.
@@ -132,6 +133,7 @@ class Registry:
         self._found: dict[str, router_pb2.Replica] = {}
         self._changed: set[str] = set()
         self.changed = asyncio.Event()
+        self.kept: frozenset[str] = frozenset()
 
     @property
     def replicas(self) -> Replicas:
@@ -216,10 +218,18 @@ class Registry:
         self._found = found
         known = self._roster.known
         changes = self._roster.update(replace(view, replicas=found), asyncio.get_running_loop().time())
+        kept = len(self.replicas) > len(found)
+        self.kept = frozenset(self.replicas.keys() - found.keys() if kept else ())
         for change in changes:
             self._changed.add(change.replica.name)
             self._tell(change)
         if changes or self._roster.known != known:
+            self.changed.set()
+
+    def touch(self, names: Collection[str]) -> None:
+        """Has the replicas of these names planned anew: something else than their leases changed."""
+        if names:
+            self._changed |= set(names)
             self.changed.set()
 
     def take_changes(self) -> set[str]:

@@ -39,6 +39,7 @@ from services.router.gateway_tracing import tracing
 from services.router.incremental import Planner
 from services.router.inference_service import MeshInference
 from services.router.memory import Memory
+from services.router.mesh_view import MeshView
 from services.router.planner import PlanSettings
 from services.router.policy import hash_fields
 from services.router.registry import Registry
@@ -69,7 +70,8 @@ class Router:
         self._services = contract.services()
         self._redis = redis
         self._keys = keys
-        self._registry = Registry(LeaseBook(redis, keys), memory=Memory(config.folder, config.mesh))
+        book = LeaseBook(redis, keys)
+        self._registry = Registry(book, memory=Memory(config.folder, config.mesh))
         self._desired = Desired(redis, keys)
         self._drains = Drains(redis, keys)
         self._traces = Traces(redis, keys)
@@ -78,7 +80,8 @@ class Router:
         self._settings = plan_settings(config)
         self._planner = Planner(self._settings)
         self.cache = SnapshotCache(self._planner.snapshot)
-        self.ads = AdsService(self.cache)
+        self._view = MeshView(config, redis, keys, book, self._registry, self.cache)
+        self.ads = AdsService(self.cache, self._view.rejected)
         self._health = health.aio.HealthServicer()
         self._confirmed: set[str] = set()
         self._confirming: set[asyncio.Task[None]] = set()
@@ -103,7 +106,7 @@ class Router:
         )
         server.add_generic_rpc_handlers((self.ads.handler(),))
         domains = [service.name for service in self._services.values() if service.domain]
-        servicer = RouterService(self._registry, domains, lambda: self._wanted)
+        servicer = RouterService(self._registry, domains, lambda: self._wanted, self._view)
         add_servicer(server, ROUTER_SERVICE, servicer)
         discovery = Discovery(self._config.router_listen, self.cache, self.ads)
         admin = AdminService(
@@ -132,11 +135,12 @@ class Router:
         return server
 
     async def run(self) -> None:
-        """Follows leases and wishes, and plans, until cancelled."""
+        """Follows leases and wishes, plans, and acts where this router leads, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._registry.run(), name="registry")
             group.create_task(self._follow_desired(), name="desired")
             group.create_task(self._plan(), name="planner")
+            group.create_task(self._view.run(), name="mesh")
             group.create_task(self.spans.run(), name="traces")
             group.create_task(LogLevels(self._redis, self._keys).follow(["router"]), name="log level")
 
@@ -145,7 +149,9 @@ class Router:
             await self._registry.changed.wait()
             self._registry.changed.clear()
             names, replicas = self._registry.take_changes(), self._registry.replicas
-            snapshot = self._planner.update(names, replicas, complete=self._registry.known)
+            snapshot = self._planner.update(
+                names, replicas, complete=self._registry.known, ejected=self._view.ejected
+            )
             generation = self.cache.publish(snapshot)
             log.info("generation %d: %s", generation, snapshot)
             await self._report_health()

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import grpc
 
-from meshwork.errors import ResourceExhausted
+from meshwork.errors import InvalidArgument, ResourceExhausted, Unavailable
 from meshwork.router.v1 import router_pb2, router_pb2_grpc
-from meshwork.serving.fields import page
+from meshwork.serving.fields import count, page
+from meshwork.state.connect import REDIS_AWAY
+from meshwork.state.events import is_event_id
+from services.router.mesh_view import MeshView
 from services.router.registry import FellBehind, Registry
+
+REPLY_S = 2.0  # the longest that Redis may take to give events
 
 
 def models_of(replicas: Iterable[router_pb2.Replica], service: str = "") -> list[router_pb2.ServedModel]:
@@ -40,14 +47,20 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
     Args:
         domains: names of the services of the contract, listed even while nothing runs.
         desired: gives the number of replicas asked for, by service.
+        view: knows the rest.
     """
 
     def __init__(
-        self, registry: Registry, domains: Iterable[str], desired: Callable[[], Mapping[str, int]]
+        self,
+        registry: Registry,
+        domains: Iterable[str],
+        desired: Callable[[], Mapping[str, int]],
+        view: MeshView,
     ) -> None:
         self._registry = registry
         self._domains = frozenset(domains)
         self._desired = desired
+        self._view = view
 
     async def ListServices(
         self, request: router_pb2.ListServicesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -83,7 +96,13 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
             key=lambda replica: (replica.service, replica.name),
         )
         entries, token = page(replicas, request.page_size, request.page_token)
-        return router_pb2.ListReplicasResponse(replicas=entries, next_page_token=token)
+        response = router_pb2.ListReplicasResponse(replicas=entries, next_page_token=token)
+        ejection_of = self._view.ejection()
+        for replica in response.replicas:
+            ejection = ejection_of(replica.name)
+            if ejection is not None:
+                replica.ejection.CopyFrom(ejection)
+        return response
 
     async def ListModels(
         self, request: router_pb2.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -108,3 +127,49 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
                 raise ResourceExhausted(
                     "changes came faster than this watcher took them; watch again", reason="WATCH_FELL_BEHIND"
                 ) from None
+
+    async def GetMesh(
+        self, request: router_pb2.GetMeshRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> router_pb2.GetMeshResponse:
+        """How the control plane is; answered from memory."""
+        return self._view.describe()
+
+    async def ListEvents(
+        self, request: router_pb2.ListEventsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> router_pb2.ListEventsResponse:
+        """The events there are, the newest first."""
+        size = count("page_size", request.page_size, default=100, high=1000)
+        before = ""
+        if request.page_token:
+            with contextlib.suppress(ValueError):
+                before = base64.urlsafe_b64decode(request.page_token.encode()).decode()
+            if not is_event_id(before):
+                raise InvalidArgument("is not a next_page_token of this method", field="page_token")
+        try:
+            async with asyncio.timeout(REPLY_S):
+                found, last = await self._view.events.page(
+                    size, service=request.service, subject=request.subject, before=before
+                )
+        except REDIS_AWAY as error:  # TimeoutError is one of them
+            raise _no_events() from error
+        token = base64.urlsafe_b64encode(last.encode()).decode()
+        return router_pb2.ListEventsResponse(events=found, next_page_token=token)
+
+    async def WatchEvents(
+        self, request: router_pb2.WatchEventsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[router_pb2.WatchEventsResponse]:
+        """Each event from now on."""
+        try:
+            async with asyncio.timeout(REPLY_S):
+                last = await self._view.events.newest()
+        except REDIS_AWAY as error:
+            raise _no_events() from error
+        await context.send_initial_metadata(())
+        async with contextlib.aclosing(self._view.events.watch(last)) as events:
+            async for event in events:
+                if request.service in ("", event.service):
+                    yield router_pb2.WatchEventsResponse(event=event)
+
+
+def _no_events() -> Unavailable:
+    return Unavailable("Redis, which keeps the events, does not answer; try again")
