@@ -157,6 +157,14 @@ CALLS: list[tuple[str, str, str, Any]] = [
     ("router", "ListReplicas", "--service nlp", router_pb2.ListReplicasRequest(service="nlp")),
     ("router", "ListModels", "--service nlp", router_pb2.ListModelsRequest(service="nlp")),
     ("router", "Watch", "--service nlp", router_pb2.WatchRequest(service="nlp")),
+    ("router", "GetMesh", "", router_pb2.GetMeshRequest()),
+    (
+        "router",
+        "ListEvents",
+        "--service nlp --subject nlp-1",
+        router_pb2.ListEventsRequest(service="nlp", subject="nlp-1"),
+    ),
+    ("router", "WatchEvents", "--service nlp", router_pb2.WatchEventsRequest(service="nlp")),
 ]
 
 
