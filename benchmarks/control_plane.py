@@ -76,7 +76,7 @@ class Told:
             }
             if all(at is not None for at in found.values()):
                 return [at - since[name] for name, at in found.items() if at is not None]
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or self._process.poll() is not None:
                 raise TimeoutError(f"{sum(at is None for at in found.values())} changes were not taken")
             await asyncio.sleep(0.05)
 

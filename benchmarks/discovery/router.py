@@ -11,7 +11,8 @@ import json
 import time
 from collections.abc import Iterable
 
-from meshwork.process import log_to_stderr, stop_on_signals, watch_parent
+from meshwork import logs
+from meshwork.process import stop_on_signals, watch_parent
 from meshwork.state.connect import connect
 from meshwork.xds.snapshot import Snapshot
 from services.router.config import RouterConfig
@@ -63,5 +64,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    log_to_stderr("router")
+    logs.start("router")
     asyncio.run(main())
