@@ -224,7 +224,7 @@ async def run(stack: ExitStack, *, short: bool) -> tuple[dict[str, Any], Targets
     figures["full_plan_warm_ms"] = round((time.monotonic() - started) * 1000)
 
     started = time.monotonic()
-    router = start(stack, folder, "router", **environment)
+    router = start(stack, folder, "router", **environment, MESHWORK_RUN_DIR=str(folder))
     told, usage = Told(router), Usage(router.pid)
     await told.until_taken({each.name: started for each in replicas})
     figures["router_start_s"] = round(time.monotonic() - started, 1)
