@@ -10,6 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from meshwork import logs
 from meshwork.process import stop_on_signals, watch_parent
@@ -28,10 +29,10 @@ class WatchedRouter(Router):
         self._tasks: set[asyncio.Task[None]] = set()
         planner, update = self._planner, Planner.update
 
-        def watched(names: Iterable[str], replicas: Replicas, *, complete: bool = True) -> Snapshot:
+        def watched(names: Iterable[str], replicas: Replicas, **known: Any) -> Snapshot:
             names = [*names]
             began = time.process_time()
-            snapshot = update(planner, names, replicas, complete=complete)
+            snapshot = update(planner, names, replicas, **known)
             spent_s = time.process_time() - began
             task = asyncio.create_task(self._tell(names, spent_s))
             self._tasks.add(task)
