@@ -50,6 +50,7 @@ class Call(NamedTuple):
     replica: str  # that answered; "" if none did
     code: str = OK
     message: str = ""  # of the error
+    again_s: float = 0.0  # when it says to come back; 0 if it does not
 
 
 class _Callers:
@@ -98,14 +99,14 @@ class _Callers:
                 task.add_done_callback(self._under_way.discard)
 
     async def _call(self, name: str, make: LightCall, path: str, client: AsyncClient) -> None:
-        started, replica, code, message = time.monotonic(), "", OK, ""
+        started, replica, code, message, again_s = time.monotonic(), "", OK, "", 0.0
         try:
             replica = await make(client, self._plan.deadline_s)
         except MeshworkError as error:
-            code, message = error.code.name, str(error)
+            code, message, again_s = error.code.name, str(error), error.retry_after_s or 0.0
         except Exception as error:  # whatever it is, the caller has no answer
             code, message = type(error).__name__, str(error)
-        call = Call(name, path, started, time.monotonic() - started, replica, code, message)
+        call = Call(name, path, started, time.monotonic() - started, replica, code, message, again_s)
         self._lines.append(json.dumps(call))
 
     async def _write(self) -> None:

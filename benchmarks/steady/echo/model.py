@@ -1,8 +1,7 @@
-"""Models that cost nothing, or a given time on their device: what remains is the mesh."""
+"""A model that costs nothing: what remains is the mesh."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
@@ -41,23 +40,3 @@ class Echo(TextEmbedder[str, str]):
     def postprocess(self, prepared: str, raw: str) -> Embedded:
         """The same vector for all."""
         return Embedded(vector=np.array([1, 0, 0, 0], np.float32), token_count=1, truncated=False)
-
-
-class Held(Echo):
-    """The same, and holds its device for `hold_ms` (of the card's parameters) an item."""
-
-    light: ClassVar[bool] = False
-    light_answers: ClassVar[bool] = True
-    hold_s = 0.0
-
-    @classmethod
-    def load(cls, directory: ModelDirectory, device: str) -> Self:
-        """Reads how long to hold."""
-        task = cls()
-        task.hold_s = float(directory.card.parameters.get("hold_ms", 5)) / 1e3
-        return task
-
-    def forward(self, batch: Sequence[str]) -> Sequence[str]:
-        """Sleeps, so that only the device is busy."""
-        time.sleep(self.hold_s * len(batch))
-        return list(batch)
