@@ -1,4 +1,4 @@
-"""What a mesh does when it is offered more than it can do: answers in time, refusals, and how soon it is over.
+"""What a mesh does when it is offered more than it can do: answers, refusals, and how soon it is over.
 
 Two replicas hold their device for 10 ms an item, so that the processor is free for the rest. What they
 can do (capacity) is measured first: answers a second while more is offered than that and every caller
@@ -54,7 +54,7 @@ def plan(gateway: str, rate: float, deadline_s: float) -> Plan:
 
 async def until_called(load: Load) -> None:
     """Waits until the callers are at work."""
-    while not load.calls:  # noqa: ASYNC110 - its own process tells us
+    while not load.calls:
         load.check()
         await asyncio.sleep(0.02)
 
@@ -114,7 +114,7 @@ def judged(calls: list[Call], window_s: float, most: float) -> dict[str, Any]:
 
 
 async def recovery(gateway: str, most: float, normal_p99_ms: float) -> tuple[float, list[float]]:
-    """Seconds after the overload's end until latencies are normal, and p99 in ms of each half second since."""
+    """Seconds from the overload's end until latencies are normal, and p99 in ms of each half second."""
     async with Load(plan(gateway, 0.5 * most, DEADLINE_S)) as steady:
         async with Load(plan(gateway, 4.5 * most, DEADLINE_S)) as flood:
             await until_called(flood)

@@ -23,7 +23,14 @@ ALL = "all"
 @click.command()
 @click.argument("fault", metavar="FAULT", type=click.Choice([*table(), ALL]))
 @click.argument("target", default="", metavar="[SERVICE|REPLICA]")
-@click.option("--duration", "duration_s", type=click.FloatRange(1, 600), default=12.0, help="Seconds; more than a call may take (10).")
+@click.option(
+    "--duration",
+    "duration_s",
+    metavar="S",
+    type=click.FloatRange(1, 600),
+    default=12.0,
+    help="Seconds; a call has 10, so what waits for a hung replica all the while is lost.",
+)
 @click.option("--rate", type=click.FloatRange(1, 5000), default=100.0, help="Calls a second.")
 @click.option("--callers", type=click.IntRange(1, 1000), default=20, help="Callers that share the rate.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

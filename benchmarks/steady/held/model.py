@@ -11,7 +11,7 @@ from meshwork.serving.card import ModelDirectory
 
 
 class Held(Echo):
-    """Echo, whose device is busy for `hold_ms` (of the card's parameters) an item and the processor is not."""
+    """Echo, whose device is busy for `hold_ms` (of the card's parameters) an item; the processor is not."""
 
     light: ClassVar[bool] = False
     light_answers: ClassVar[bool] = True

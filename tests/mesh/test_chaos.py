@@ -1,0 +1,76 @@
+"""No fault of the table loses a call: each one under load on a small mesh with two gateways, counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.steady.mesh import light_services, running
+from meshwork.chaos.faults import table
+from meshwork.chaos.mesh import Mesh
+from meshwork.chaos.run import Pace, run
+from meshwork.supervisor.home import Home
+
+# A call that waits for a hung replica until the end is lost: these faults outlast it.
+PACE = Pace(rate=100, callers=24, stream_rate=4, stream_callers=4, before_s=1, after_s=1, deadline_s=5)
+LASTS_S = {"hang": 6.0, "partition": 6.0, "slow": 4.0}
+SHORTEST_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    with running(tmp_path_factory.mktemp("chaos"), light_services(nlp=3, translation=1), gateways=2) as home:
+        yield home
+
+
+@pytest.mark.parametrize("name", table())
+async def test_a_fault_loses_no_call(home: Home, name: str) -> None:
+    async with Mesh(home) as mesh:
+        fault = table()[name](mesh, duration_s=LASTS_S.get(name, SHORTEST_S))
+        await fault.choose("" if name == "gateway-down" else "nlp", force=False)
+        report = await run(fault, PACE)
+        assert (report.lost, report.streams_lost) == (0, 0), report
+        assert report.during.calls > 0
+        there = await mesh.serving("nlp")
+    assert len(there) >= 2  # what was broken is back, or on its way
+
+
+def chaos(home: Home, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "meshwork", "chaos", *words],
+        env={**os.environ, "MESHWORK_HOME": str(home.root)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+def test_the_command_reports_what_it_counted(home: Home) -> None:
+    done = chaos(home, "router-down", "--duration", "1", "--rate", "50", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    (report,) = json.loads(done.stdout)
+    assert report["fault"] == "router-down"
+    assert report["calls"] > 50
+    assert report["lost"] == 0
+
+
+def test_the_command_refuses_what_has_no_peer_and_says_what_to_do(home: Home) -> None:
+    done = chaos(home, "kill", "translation", "--yes")
+    assert done.returncode == 1
+    assert "meshwork scale translation=2" in done.stderr
+    unknown = chaos(home, "hang", "sight", "--yes")
+    assert unknown.returncode == 1
+    assert "there are: nlp" in unknown.stderr
+
+
+def test_the_command_asks_first_and_does_nothing_unless_told(home: Home) -> None:
+    done = chaos(home, "kill", "nlp")
+    assert "with SIGKILL" in done.stdout
+    assert "calls a second" not in done.stdout
