@@ -65,13 +65,20 @@ class Fault(ABC):
 
 
 class ReplicaFault(Fault):
-    """A fault of one replica that has a peer."""
+    """A fault of one replica that has a peer.
+
+    Attributes:
+        replica: as it was before.
+        peers: how many replicas its service then had, itself among them.
+    """
 
     replica: Replica
+    peers: int
 
     async def choose(self, target: str, *, force: bool) -> None:
         """See Fault."""
         self.replica = await replica_with_peer(self.mesh, target, force=force)
+        self.peers = len(await self.mesh.serving(self.replica.service))
         self.victim = self.subject = self.replica.name
         self.address = self.replica.address
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import psutil
 
 from meshwork.client import AsyncClient, connect_async
@@ -41,12 +44,14 @@ class Mesh:
     @property
     def gateways(self) -> list[str]:
         """`host:port` of each gateway."""
-        return addresses(self.record.gateway)
+        record = self.record
+        return list(getattr(record, "gateways", ())) or [record.gateway]
 
     @property
     def routers(self) -> list[str]:
         """`host:port` of each router."""
-        return addresses(self.record.router)
+        record = self.record
+        return list(getattr(record, "routers", ())) or [record.router]
 
     async def __aenter__(self) -> Mesh:
         self.clients = [connect_async(address, timeout_s=ANSWER_S) for address in self.routers]
@@ -77,6 +82,17 @@ class Mesh:
             return []
         return [each for each in found if each.state == REPLICA_STATE_READY and not each.HasField("ejection")]
 
+    async def until_replaced(self, replica: Replica, count: int, wait_s: float) -> bool:
+        """Waits until `count` replicas of its service serve and that very process is none of them."""
+        give_up = time.monotonic() + wait_s
+        while time.monotonic() < give_up:
+            serving = await self.serving(replica.service)
+            old = any((each.name, each.pid) == (replica.name, replica.pid) for each in serving)
+            if not old and len(serving) >= count:
+                return True
+            await asyncio.sleep(POLL_S)
+        return False
+
     def processes(self, role: str) -> list[ProcessRecord]:
         """Processes of a role, for example `router`."""
         return [process for process in self.record.processes if process.role == role]
@@ -91,8 +107,3 @@ class Mesh:
             if process.name == name and (found := alive(process)):
                 return found
         raise FailedPrecondition(f"{name} is no process of this machine's mesh that runs now")
-
-
-def addresses(text: str) -> list[str]:
-    """Those of a comma-separated list."""
-    return [part.strip() for part in text.split(",") if part.strip()]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import ClassVar
 
 import psutil
 
 from meshwork.chaos.faults import ReplicaFault
-from meshwork.chaos.mesh import POLL_S
 
 BACK_S = 60.0
 PERIOD_S, RUNS = 0.1, 0.1  # of a slowed process: seconds of a turn, and the part of it that it runs
@@ -31,15 +29,7 @@ class Kill(ReplicaFault):
 
     async def end(self) -> None:
         """Waits until the service has as many replicas as before."""
-        await self._back(self.replica.pid)
-
-    async def _back(self, old: int) -> None:
-        give_up = time.monotonic() + BACK_S
-        while time.monotonic() < give_up:
-            for each in await self.mesh.serving(self.replica.service):
-                if each.name == self.victim and each.pid != old:
-                    return
-            await asyncio.sleep(POLL_S)
+        await self.mesh.until_replaced(self.replica, self.peers, BACK_S)
 
 
 class Terminate(Kill):

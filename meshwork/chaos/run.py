@@ -20,7 +20,7 @@ from meshwork.errors import FailedPrecondition, MeshworkError
 from meshwork.router.v1.router_pb2 import Replica
 
 WARM_S = 60.0  # the longest to wait for the first answer of every kind
-PROXYLESS = "proxyless"
+GATEWAYS, PROXYLESS = "gateway", "proxyless"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,9 +49,10 @@ async def load_plan(mesh: Mesh, pace: Pace) -> Plan:
     if not calls:
         known = ", ".join((*UNARY, *STREAMS))
         raise FailedPrecondition(f"no model of the mesh answers one of the light calls: {known}")
-    gateways = mesh.gateways
-    paths = {f"gateway {address}": {"address": address} for address in gateways}
-    paths[PROXYLESS] = {"address": XDS, "router": mesh.routers[0]}
+    paths = {
+        GATEWAYS: {"address": ",".join(mesh.gateways)},
+        PROXYLESS: {"address": XDS, "router": ",".join(mesh.routers)},
+    }
     return Plan(
         paths=paths,
         unary=[name for name in calls if name in UNARY],
