@@ -43,10 +43,13 @@ class Relay:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of our own: asyncio's, for a coroutine, logs an error when it is cancelled (until 3.12).
+        task = asyncio.create_task(self._forward(reader, writer))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_writer: asyncio.StreamWriter | None = None
         try:
             await self._open.wait()
@@ -57,7 +60,6 @@ class Relay:
         except (OSError, ExceptionGroup):
             pass  # one side is gone: so is the connection
         finally:
-            self._tasks.discard(task)
             writer.close()
             if far_writer is not None:
                 far_writer.close()
