@@ -74,9 +74,13 @@ def chaos(
     running_mesh()
     names = [name for name in table() if fault in (name, ALL)]
     pace = Pace(rate=rate, callers=callers)
-    reports = asyncio.run(
-        _all(names, target, pace, duration_s, ask=not yes, force=force, quiet=as_json, one=fault != ALL)
-    )
+    try:
+        reports = asyncio.run(
+            _all(names, target, pace, duration_s, ask=not yes, force=force, quiet=as_json, one=fault != ALL)
+        )
+    except asyncio.CancelledError:
+        err.print("Told to stop: what was broken is put back.")
+        raise SystemExit(128 + signal.SIGTERM) from None
     if as_json:
         print_json([asdict(report) for report in reports])
     if any(report.lost or report.streams_lost for report in reports):

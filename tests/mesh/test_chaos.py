@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from pathlib import Path
 
+import psutil
 import pytest
 
-from benchmarks.steady.mesh import light_services, running
+from benchmarks.steady.mesh import ROOT, light_services, running
 from meshwork.chaos.faults import table
 from meshwork.chaos.mesh import Mesh
 from meshwork.chaos.run import Pace, run
@@ -45,7 +48,7 @@ def chaos(home: Home, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "meshwork", "chaos", *words],
         env={**os.environ, "MESHWORK_HOME": str(home.root)},
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=100,
@@ -68,6 +71,26 @@ def test_the_command_refuses_what_has_no_peer_and_says_what_to_do(home: Home) ->
     unknown = chaos(home, "hang", "sight", "--yes")
     assert unknown.returncode == 1
     assert "there are: nlp" in unknown.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_hung_replica_goes_on_when_the_command_is_stopped(home: Home, number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "meshwork", "chaos", "hang", "nlp", "--duration", "100", "--yes"],
+        env={**os.environ, "MESHWORK_HOME": str(home.root)},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    pid = next(int(found[1]) for line in process.stdout if (found := re.search(r"now: .*pid (\d+)", line)))
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.stdout.read()
+    assert process.wait(20) != 0
+    assert psutil.Process(pid).status() != psutil.STATUS_STOPPED
 
 
 def test_the_command_asks_first_and_does_nothing_unless_told(home: Home) -> None:
