@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from dataclasses import asdict
 from types import TracebackType
@@ -28,6 +29,8 @@ class Load:
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "meshwork.chaos.caller"),
+            # gRPC's own remarks on each connection that breaks are what is expected here.
+            env={"GRPC_VERBOSITY": "NONE", **os.environ},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LINE_BYTES,
