@@ -18,6 +18,7 @@ from meshwork.cli.console import err, json_option, out, print_json, reports_erro
 from meshwork.errors import MeshworkError
 
 ALL = "all"
+AROUND_S = 4.0  # seconds of load before and after a fault, at most
 
 
 @click.command()
@@ -73,7 +74,8 @@ def chaos(
     """
     running_mesh()
     names = [name for name in table() if fault in (name, ALL)]
-    pace = Pace(rate=rate, callers=callers)
+    around_s = min(duration_s, AROUND_S)
+    pace = Pace(rate=rate, callers=callers, before_s=around_s, after_s=around_s)
     try:
         reports = asyncio.run(
             _all(names, target, pace, duration_s, ask=not yes, force=force, quiet=as_json, one=fault != ALL)
