@@ -18,6 +18,7 @@ COMMANDS = {
     "scale": "mesh:scale",
     "xds": "xds:xds",
     "call": "call:call",
+    "chaos": "chaos:chaos",
     "models": "models:models",
     "trace": "trace:trace",
     "config": "describe:config_group",

@@ -7,7 +7,9 @@ holds too many items or bytes, or when
 
     predicted wait = rest of the running batch + queued cost at the learned rate
 
-is longer than the caller has. Work whose caller left or whose deadline passed never reaches the device.
+is longer than four fifths of the time that the caller has. Were it all of that time, a device with more
+work than it can do would end each item just after its caller gave up, and answer nobody. Work whose
+caller left or whose deadline passed never reaches the device.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ log = logging.getLogger(__name__)
 _ON_LOOP_S = 0.0003  # a batch of a `light` task that takes no longer is not worth the way to a thread
 _NICE = 5  # of a device's thread, beside 0 of the event loop's
 _TURN_S = 0.2  # device time by which a model may be ahead of another that waits
+_PROMISED = 0.8  # of a caller's time; the rest is for the way back, and for what predictions miss
 _SOON_S = 0.05  # the least that a refused caller is told to wait
 
 
@@ -212,7 +215,7 @@ class Device:
         if now >= call.deadline:
             raise DeadlineExceeded("the deadline passed before the work began")
         wait_s = self.wait_s()
-        if wait_s and now + wait_s + own_s > call.deadline:
+        if wait_s and wait_s + own_s > _PROMISED * (call.deadline - now):
             metrics.REFUSED.labels(model, "deadline").inc()
             raise Overloaded(
                 f"the answer would take {wait_s + own_s:.2f} s, more than the call's deadline allows",

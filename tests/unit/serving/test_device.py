@@ -199,6 +199,22 @@ async def test_a_call_that_cannot_be_answered_in_time_is_refused_at_the_door(
         task.cancel()
 
 
+async def test_a_call_that_would_be_answered_just_before_its_deadline_is_refused_with_those_after(
+    idle: Device, cpu: ThreadPoolExecutor
+) -> None:
+    model = Model(idle, cpu)
+    model.source.costs = CostModel()
+    model.source.costs.learn(1, 1.0)
+    waiting = [model.asking(str(number)) for number in range(5)]
+    await model.queued(5)
+    with pytest.raises(Overloaded):
+        await model.ask("close", until(time.monotonic() + 6.5))  # 5 s of queue, 1 s of its own
+    waiting.append(model.asking("with room", until(time.monotonic() + 8)))
+    await model.queued(6)
+    for task in waiting:
+        task.cancel()
+
+
 async def test_a_call_whose_deadline_has_passed_is_told_so(model: Model) -> None:
     with pytest.raises(DeadlineExceeded):
         await model.ask("late", until(time.monotonic() - 1))

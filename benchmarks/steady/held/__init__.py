@@ -1,0 +1,1 @@
+"""A model that holds its device for a known time."""

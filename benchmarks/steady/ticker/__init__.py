@@ -1,0 +1,1 @@
+"""A model that writes at a steady pace."""

@@ -1,0 +1,97 @@
+"""No fault of the table loses a call: each one under load on a small mesh with two gateways, counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from benchmarks.steady.mesh import ROOT, light_services, running
+from meshwork.chaos.faults import table
+from meshwork.chaos.mesh import Mesh
+from meshwork.chaos.run import Pace, run
+from meshwork.supervisor.home import Home
+
+# A call that waits for a hung replica until the end is lost: these faults outlast it.
+PACE = Pace(rate=100, callers=24, stream_rate=4, stream_callers=4, before_s=1, after_s=1, deadline_s=4)
+LASTS_S = {"hang": 4.5, "partition": 4.5, "slow": 3.0}
+SHORTEST_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    with running(tmp_path_factory.mktemp("chaos"), light_services(nlp=3, translation=1), gateways=2) as home:
+        yield home
+
+
+@pytest.mark.parametrize("name", table())
+async def test_a_fault_loses_no_call(home: Home, name: str) -> None:
+    async with Mesh(home) as mesh:
+        fault = table()[name](mesh, duration_s=LASTS_S.get(name, SHORTEST_S))
+        await fault.choose("" if name == "gateway-down" else "nlp", force=False)
+        report = await run(fault, PACE)
+        assert (report.lost, report.streams_lost) == (0, 0), report
+        assert report.during.calls > 0
+        there = await mesh.serving("nlp")
+    assert len(there) >= 2  # what was broken is back, or on its way
+
+
+def chaos(home: Home, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "meshwork", "chaos", *words],
+        env={**os.environ, "MESHWORK_HOME": str(home.root)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+def test_the_command_reports_what_it_counted(home: Home) -> None:
+    done = chaos(home, "redis-emptied", "--duration", "1", "--rate", "50", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    (report,) = json.loads(done.stdout)
+    assert report["fault"] == "redis-emptied"
+    assert report["calls"] > 50
+    assert report["lost"] == 0
+
+
+def test_the_command_refuses_what_has_no_peer_and_says_what_to_do(home: Home) -> None:
+    done = chaos(home, "kill", "translation", "--yes")
+    assert done.returncode == 1
+    assert "meshwork scale translation=2" in done.stderr
+    unknown = chaos(home, "hang", "sight", "--yes")
+    assert unknown.returncode == 1
+    assert "there are: nlp" in unknown.stderr
+
+
+def test_a_hung_replica_goes_on_when_the_command_is_stopped(home: Home) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "meshwork", "chaos", "hang", "nlp", "--duration", "100", "--yes"],
+        env={**os.environ, "MESHWORK_HOME": str(home.root)},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        pid = next(int(now[1]) for line in process.stdout if (now := re.search(r"now: .*pid (\d+)", line)))
+        while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) != 0
+    assert psutil.Process(pid).status() != psutil.STATUS_STOPPED
+
+
+def test_the_command_asks_first_and_does_nothing_unless_told(home: Home) -> None:
+    done = chaos(home, "kill", "nlp")
+    assert "with SIGKILL" in done.stdout
+    assert "calls a second" not in done.stdout
