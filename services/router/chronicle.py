@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 KEPT_S = 5.0
 WAITING = 1000  # events that may wait to be written; older ones are dropped
 POLL_S = 0.25
+REPLY_S = 1.5  # a Redis that hangs must not hold up what is to be written when it is back
 SAME_S = 10.0  # the same words about the same thing within this time are one event
 
 
@@ -130,16 +131,18 @@ class Chronicle:
             try:
                 if grant and grant != before:
                     grant = ""  # till this is done
-                    await self._drop_written()
+                    async with asyncio.timeout(REPLY_S):
+                        await self._drop_written()
                     grant = leading.grant
                 if grant:
-                    await self._write(grant)
+                    async with asyncio.timeout(REPLY_S):
+                        await self._write(grant)
                 elif leading.leader:
                     while self._waiting and self._waiting[0][0] < loop.time() - KEPT_S:
                         self._waiting.popleft()
             except Deposed:
-                leading.deposed()
-            except REDIS_AWAY as error:
+                leading.deposed(grant)
+            except REDIS_AWAY as error:  # TimeoutError is one of them
                 log.debug("events can't be read or written now: %s", error)
 
     async def _write(self, grant: str) -> None:

@@ -78,7 +78,7 @@ class Ejecting:
                 async with asyncio.timeout(REPLY_S):
                     await self._round()
             except Deposed:
-                self._leading.deposed()
+                self._leading.deposed(self._grant)
             except REDIS_AWAY as error:  # TimeoutError is one of them
                 log.debug("lateness can't be read: %s", error)
             else:

@@ -47,8 +47,10 @@ class Leading:
         fresh = asyncio.get_running_loop().time() < self._heard + TTL_S
         return self._term.leader if fresh else ""
 
-    def deposed(self) -> None:
-        """Redis refused what this router wrote as the leader."""
+    def deposed(self, grant: str) -> None:
+        """Redis refused what this router wrote as the leader by `grant`."""
+        if grant != self._term.grant:
+            return  # it leads again, by another one
         log.warning("another router leads, or none: what was to be written was refused")
         self._term.end()
 
