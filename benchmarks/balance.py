@@ -6,8 +6,8 @@ its pace: the load is a share of what the replicas really can do. Calls come as 
 times do not depend on answers (open loop), the same times for every policy; a call's latency runs from
 when it was due. All of a policy's calls go over one channel:
 
-    round_robin, least_request    the product's gateway (Envoy) with that policy
-    gateway                       the same with the default policy
+    round_robin, least_request    a plain Envoy with a static configuration and that policy
+    gateway                       the product's gateway (Envoy) with its default policy
     proxyless                     an xds:/// channel that was just connected and knows no weights
     ideal                         one shared queue, simulated (benchmarks/paced/mixes.py)
 
@@ -30,15 +30,17 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from benchmarks.paced.mesh import PacedMesh, running
+from benchmarks.paced.mesh import PacedMesh, channel_options, running
 from benchmarks.paced.mixes import MIXES, Mix, Pace, arrivals, ideal, percentiles_ms
+from benchmarks.paced.plain import plain_envoy
 from benchmarks.report import Targets, arguments, finish, machine
 from meshwork import channel as channels
 from meshwork.nlp.v1 import nlp_pb2, nlp_pb2_grpc
@@ -48,8 +50,7 @@ LATEST_S = 2.0
 WARM_S = 0.8
 RAMP_S = 5.0  # a new replica comes in slowly (meshwork/serving/load.py)
 COLD_S = 2.0
-ROUND_ROBIN, LEAST, OURS, COLD = "round_robin", "least_request", "weighted_round_robin", "proxyless"
-NAMES = {OURS: "gateway"}
+ROUND_ROBIN, LEAST, GATEWAY, COLD = "round_robin", "least_request", "gateway", "proxyless"
 SHORT = ("one_fast", "facts", "near")
 ANOTHER_CLIENT = [("grpc.use_local_subchannel_pool", 1)]
 
@@ -72,7 +73,7 @@ async def _open_loop(address: str, times: Sequence[float], middle: Any = None) -
         middle: (when, what to do then), once.
     """
     loop = asyncio.get_running_loop()
-    async with grpc.aio.insecure_channel(address, options=[*channels.OPTIONS, *ANOTHER_CLIENT]) as channel:
+    async with grpc.aio.insecure_channel(address, options=[*channel_options(), *ANOTHER_CLIENT]) as channel:
         stub = nlp_pb2_grpc.NlpServiceStub(channel)
         await asyncio.wait_for(channel.channel_ready(), 10)
         begun = loop.time() + 0.05
@@ -116,25 +117,37 @@ def _set(mesh: PacedMesh, mix: Mix, share: float) -> None:
 
 
 def measure(
-    mesh: PacedMesh, mix: Mix, load: float, seconds: float, more_ms: float, seed: int
+    mesh: PacedMesh,
+    plain: Mapping[str, str],
+    mix: Mix,
+    *,
+    load: float,
+    seconds: float,
+    more_ms: float,
+    seed: int,
 ) -> dict[str, Any]:
-    """Percentiles of each policy for one mix and load; `more_ms` is what calls take beyond their sleep."""
+    """Percentiles of each policy for one mix and load.
+
+    Args:
+        plain: addresses of the plain Envoys, by policy.
+        more_ms: what calls take beyond their sleep.
+    """
     real = mix.slower(more_ms)
     times = arrivals(real, load, seconds, seed)
     best = ideal(real, times, seconds)
     figures: dict[str, Any] = {"calls": len(times), "ideal": percentiles_ms(best)}
-    targets = {**mesh.gateways, COLD: "xds:///nlp"}
-    for policy in (ROUND_ROBIN, LEAST, OURS, COLD)[load > LOADS[0] :]:
+    targets = {**plain, GATEWAY: mesh.gateway, COLD: "xds:///nlp"}
+    for policy in (ROUND_ROBIN, LEAST, GATEWAY, COLD)[load > LOADS[0] :]:
         _set(mesh, mix, 0.0)
         middle = (seconds / 2, lambda: _set(mesh, mix, 0.5)) if mix.later else None
         if policy != COLD:  # what is measured is the policy, not a gateway that has just been started
             asyncio.run(_open_loop(targets[policy], arrivals(real, LOADS[0], WARM_S, 0)))
         latencies = asyncio.run(_open_loop(targets[policy], times, middle))
-        figures[NAMES.get(policy, policy)] = percentiles_ms(latencies)
+        figures[policy] = percentiles_ms(latencies)
         first = [each for due, each in zip(times, latencies, strict=True) if due < COLD_S]
-        figures[NAMES.get(policy, policy)]["first_2_s_p99"] = percentiles_ms(first)["p99"]
+        figures[policy]["first_2_s_p99"] = percentiles_ms(first)["p99"]
         if max(latencies) >= LATEST_S:
-            figures[NAMES.get(policy, policy)]["over_2_s"] = sum(each >= LATEST_S for each in latencies)
+            figures[policy]["over_2_s"] = sum(each >= LATEST_S for each in latencies)
             time.sleep(LATEST_S)  # until the replicas have dropped what nobody waits for
     limit = max(1.3 * figures["ideal"]["p99"], 0.4 * figures[LEAST]["p99"])
     figures["target_p99"] = round(limit, 1)
@@ -156,7 +169,7 @@ def main() -> None:
     cases: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         there = max(len(mix.paces) for mix in mixes)
-        with running(Path(folder), (OURS, LEAST, ROUND_ROBIN), there) as mesh:
+        with running(Path(folder), there) as mesh:
             channels.use_xds(mesh.router)
             gc.freeze()
             more_ms = overhead_ms(mesh)
@@ -166,12 +179,25 @@ def main() -> None:
                     there -= 1
                     mesh.stop(f"nlp-{there}")
                 mesh.settle(there)
-                for load in LOADS:
-                    name = f"{mix.name}_{load:.0%}".removesuffix("%")
-                    seconds = options.seconds * (4 if mix.later else 1)
-                    cases[name] = measure(mesh, mix, load, seconds, more_ms, seed=len(cases))
-                    if not options.json:
-                        print(name, json.dumps(cases[name]), file=sys.stderr, flush=True)
+                hosts = [mesh.address(index) for index in range(there)]
+                with ExitStack() as stack:
+                    plain = {
+                        name: stack.enter_context(plain_envoy(Path(folder), hosts, name.upper()))[0]
+                        for name in (ROUND_ROBIN, LEAST)
+                    }
+                    for load in LOADS:
+                        name = f"{mix.name}_{load:.0%}".removesuffix("%")
+                        cases[name] = measure(
+                            mesh,
+                            plain,
+                            mix,
+                            load=load,
+                            seconds=options.seconds * (4 if mix.later else 1),
+                            more_ms=more_ms,
+                            seed=len(cases),
+                        )
+                        if not options.json:
+                            print(name, json.dumps(cases[name]), file=sys.stderr, flush=True)
     targets: Targets = {
         f"{name}_{load:.0%}_worst_ratio".replace("%", ""): (
             max(each["ratios"][name] for key, each in cases.items() if key.endswith(f"{load:.0%}"[:-1])),

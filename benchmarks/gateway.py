@@ -21,96 +21,23 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from benchmarks.paced.mesh import ROOT, PacedMesh, running, until
+from benchmarks.paced.mesh import ROOT, PacedMesh, running
 from benchmarks.paced.mixes import Pace
+from benchmarks.paced.plain import plain_envoy
 from benchmarks.report import Targets, arguments, finish, machine
-from meshwork.supervisor.ports import free_port
-from services.router import envoy
 
-POLICY = "weighted_round_robin"
 REPLICAS = 2
-THREADS = "2"  # of each proxy, as the router starts it
-
-
-def plain_config(port: int, hosts: Sequence[str]) -> dict[str, Any]:
-    """A static Envoy: one listener, one route, one cluster."""
-
-    def address(host_port: str) -> dict[str, Any]:
-        host, _, number = host_port.rpartition(":")
-        return {"socket_address": {"address": host, "port_value": int(number)}}
-
-    types = "type.googleapis.com/envoy.extensions"
-    manager = {
-        "@type": f"{types}.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "plain",
-        "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "replicas", "timeout": "0s"}}],
-                }
-            ]
-        },
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{types}.filters.http.router.v3.Router"},
-            }
-        ],
-    }
-    network_filter = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
-    http2 = {
-        "@type": f"{types}.upstreams.http.v3.HttpProtocolOptions",
-        "explicit_http_config": {"http2_protocol_options": {}},
-    }
-    cluster = {
-        "name": "replicas",
-        "type": "STATIC",
-        "connect_timeout": "2s",
-        "load_assignment": {
-            "cluster_name": "replicas",
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(host)}} for host in hosts]}],
-        },
-        "typed_extension_protocol_options": {f"{http2['@type'].rpartition('/')[2]}": http2},
-    }
-    listener = {
-        "name": "plain",
-        "address": address(f"127.0.0.1:{port}"),
-        "filter_chains": [{"filters": [network_filter]}],
-    }
-    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
-
-
-@contextmanager
-def plain_envoy(folder: Path, hosts: Sequence[str]) -> Iterator[tuple[str, psutil.Process]]:
-    """Runs it; gives its address and process."""
-    port = free_port()
-    config = folder / "plain.json"
-    config.write_text(json.dumps(plain_config(port, hosts)))
-    command = [envoy.binary(), "--config-path", str(config), "--concurrency", THREADS]
-    command += ["--log-level", "error", "--disable-hot-restart"]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
-        try:
-            proxy = psutil.Process(process.pid)
-            until(
-                lambda: any(each.laddr.port == port for each in proxy.net_connections("tcp")), "Envoy listens"
-            )
-            yield f"127.0.0.1:{port}", proxy
-        finally:
-            process.terminate()
 
 
 def gateway_process(mesh: PacedMesh) -> psutil.Process:
     """The Envoy that the product's router started."""
-    record = json.loads((mesh.folder(f"router-{POLICY}") / "envoy.pid").read_text())
+    record = json.loads((mesh.folder("router") / "envoy.pid").read_text())
     return psutil.Process(record["pid"])
 
 
@@ -157,18 +84,18 @@ def main() -> None:
         options.rounds, options.seconds = 2, 1.5
     before = machine()
     rounds: list[dict[str, dict[str, float]]] = []
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder), (POLICY,), REPLICAS) as mesh:
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder), REPLICAS) as mesh:
         for index in range(REPLICAS):
             mesh.pace(index, Pace(0.0))
         options.router = mesh.router
         hosts = [mesh.address(index) for index in range(REPLICAS)]
         servers = [psutil.Process(mesh.processes[f"nlp-{index}"].pid) for index in range(REPLICAS)]
-        with plain_envoy(Path(folder), hosts) as (plain, plain_proxy):
+        with plain_envoy(Path(folder), hosts, "ROUND_ROBIN") as (plain, plain_proxy):
             ways = {
                 "direct": (f"ipv4:{','.join(hosts)}", None),
                 "proxyless": ("xds:///nlp", None),
                 "plain": (plain, plain_proxy),
-                "gateway": (mesh.gateways[POLICY], gateway_process(mesh)),
+                "gateway": (mesh.gateway, gateway_process(mesh)),
             }
             for number in range(options.rounds):
                 order = list(ways) if number % 2 == 0 else list(ways)[::-1]

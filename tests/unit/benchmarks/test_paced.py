@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.gateway import plain_config
 from benchmarks.paced.mixes import MIXES, Mix, Pace, arrivals, ideal, percentiles_ms
+from benchmarks.paced.plain import plain_config
 
 
 def test_there_are_the_known_mix_and_ten_others_two_of_which_change() -> None:
@@ -43,7 +43,7 @@ def test_percentiles_are_of_the_sorted_values() -> None:
 
 
 def test_the_plain_envoy_has_no_filter_but_the_router() -> None:
-    config = plain_config(1234, ["127.0.0.1:1", "127.0.0.1:2"])
+    config = plain_config(1234, ["127.0.0.1:1", "127.0.0.1:2"], "ROUND_ROBIN")
     listener = config["static_resources"]["listeners"][0]
     (network_filter,) = listener["filter_chains"][0]["filters"]
     assert len(network_filter["typed_config"]["http_filters"]) == 1
