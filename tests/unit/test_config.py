@@ -67,6 +67,8 @@ def test_what_is_no_redis_is_named_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--redis: .*name the master"):
         config.read().with_redis("redis+sentinel://a")
     assert config.read().with_redis("redis+sentinel://a,b:1/m/2").redis == "redis+sentinel://a,b:1/m/2"
+
+
 def test_the_mesh_file_in_the_readme_is_good(tmp_path: Path) -> None:
     readme = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
