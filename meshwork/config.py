@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
@@ -21,7 +31,7 @@ from meshwork.state.connect import check_url, connect
 DEFAULT_FILE = Path(__file__).with_name("mesh.yaml")
 
 _STRICT = ConfigDict(extra="forbid")
-HostPort = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")]
+_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}")
 _LARGEST_PORT = 65535
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 ServiceName = Literal["vision", "nlp", "speech", "translation", "recommendation"]
@@ -36,11 +46,24 @@ def _redis(url: str) -> str:
     return url
 
 
-def _with_port(address: str) -> str:
-    port = int(address.rpartition(":")[2])
-    if not 1 <= port <= _LARGEST_PORT:
-        raise ValueError(f"the port should be from 1 to {_LARGEST_PORT}")
-    return address
+def _addresses(value: Any) -> str | tuple[str, ...]:
+    """One address or several, each `host:port`, as they were given."""
+    several = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not several or not all(isinstance(each, str) and _HOST_PORT.fullmatch(each) for each in several):
+        raise ValueError("should be host:port, for example 127.0.0.1:8080, or a list of such")
+    for each in several:
+        if not 1 <= int(each.rpartition(":")[2]) <= _LARGEST_PORT:
+            raise ValueError(f"the port should be from 1 to {_LARGEST_PORT}")
+    if len(set(several)) < len(several):
+        raise ValueError("should name each address once")
+    return value if isinstance(value, str) else several
+
+
+def _plain(value: str | tuple[str, ...]) -> str | list[str]:
+    return value if isinstance(value, str) else list(value)
+
+
+Addresses = Annotated[str | tuple[str, ...], PlainValidator(_addresses), PlainSerializer(_plain)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
@@ -51,6 +74,7 @@ class ServiceConfig:
     device: Annotated[DeviceName, Field(min_length=1)] = "cpu"  # for models that name none
     memory_bytes: Annotated[int, Field(ge=0)] = 0  # that models may fill of each device; 0: most of it
     threads: Annotated[int, Field(ge=0, le=1024)] = 0  # CPU threads of a forward pass; 0: half the cores
+    drain_s: Annotated[float, Field(ge=0, le=86_400)] = 15.0  # the longest that calls may take at the end
     zone: ZoneName = ""  # where its replicas run, for example eu-west-1a; "" if that is no matter
     policy: PolicyOrName = field(default_factory=Policy)  # how calls are spread over replicas and survive
     models: tuple[ModelConfig, ...] = ()  # empty for the service's starter models
@@ -58,15 +82,15 @@ class ServiceConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class GatewayConfig:
-    """The mesh's address."""
+    """The mesh's addresses, each of a gateway of its own."""
 
-    listen: Annotated[HostPort, AfterValidator(_with_port)] = "127.0.0.1:8080"  # for clients
+    listen: Addresses = "127.0.0.1:8080"  # for clients
     max_message_bytes: Annotated[int, Field(ge=1024, le=LARGEST_MESSAGE_BYTES)] = MAX_MESSAGE_BYTES
 
     @property
-    def port(self) -> int:
-        """The port that clients connect to."""
-        return int(self.listen.rpartition(":")[2])
+    def addresses(self) -> tuple[str, ...]:
+        """The `host:port` of each gateway."""
+        return (self.listen,) if isinstance(self.listen, str) else self.listen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
@@ -76,12 +100,23 @@ class MeshConfig:
     name: Name = "default"  # meshes of different names may share one Redis
     redis: Annotated[str, AfterValidator(_redis)] = ""  # URL; "" runs a Valkey inside
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
+    routers: Annotated[int, Field(ge=1, le=100)] = 1  # processes to run; never fewer than gateways
     services: dict[ServiceName, ServiceConfig] = field(default_factory=dict)
 
+    @property
+    def router_count(self) -> int:
+        """Routers that run: each gateway has one of its own."""
+        return max(self.routers, len(self.gateway.addresses))
+
     def with_port(self, port: int) -> MeshConfig:
-        """The same mesh with its gateway on another port."""
-        host = self.gateway.listen.rpartition(":")[0]
-        return replace(self, gateway=replace(self.gateway, listen=f"{host}:{port}"))
+        """The same mesh with its gateway on another port, and further gateways on those that follow."""
+        hosts = [address.rpartition(":")[0] for address in self.gateway.addresses]
+        listen = tuple(f"{host}:{port + index}" for index, host in enumerate(hosts))
+        return replace(self, gateway=replace(self.gateway, listen=listen if len(listen) > 1 else listen[0]))
+
+    def with_routers(self, count: int) -> MeshConfig:
+        """The same mesh with another number of routers."""
+        return replace(self, routers=count)
 
     def with_redis(self, url: str) -> MeshConfig:
         """The same mesh with its state in the Redis at `url`.

@@ -45,13 +45,16 @@ def stop_on_signals(at_once: Callable[[], None] = lambda: None) -> asyncio.Event
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    came = False  # `stop` alone does not tell: a parent that went, or an order, sets it too
 
     def signalled(number: signal.Signals) -> None:
-        if stop.is_set():
+        nonlocal came
+        if came:
             try:
                 at_once()
             finally:
                 os._exit(128 + number)
+        came = True
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -2,7 +2,7 @@
 
 ::
 
-    STARTING --models ready--> READY --SIGTERM--> DRAINING --routers confirm--> finish in-flight work --> exit
+    STARTING --models ready--> READY --SIGTERM or order--> DRAINING --see meshwork.drain--> exit
 
 The lease is renewed all the while, by the replica alone; while Redis is away the replica serves on.
 A second signal exits at once.
@@ -27,6 +27,7 @@ import meshwork
 from meshwork import logs, telemetry
 from meshwork.channel import PINGS_ALLOWED
 from meshwork.devices import parse_devices
+from meshwork.drain import out_of_snapshots
 from meshwork.errors import ConfigError
 from meshwork.follow import Follower
 from meshwork.front import make_server
@@ -50,11 +51,12 @@ from meshwork.state.drains import Drains
 from meshwork.state.keys import Keys
 from meshwork.state.leases import LeaseBook
 from meshwork.state.log_levels import LogLevels
+from meshwork.state.orders import Orders, process_of
 from meshwork.state.wishes import Wishes
 
 log = logging.getLogger(__name__)
 
-DRAIN_CONFIRM_S = 3.0  # the longest to wait for the routers' word that no client's snapshot holds us
+DRAIN_STEP_S = 0.25  # how often a draining replica says how many calls it still has
 RENEW_S = 1.0  # routers take a replica that is silent for over twice as long for one that hangs
 REVOKE_S = 1.0  # the longest that a Redis which hangs keeps us from ending
 EXIT_NO_MODEL = 3
@@ -86,8 +88,10 @@ class _CallLoad:
 
     def __init__(self, load: LoadMeter) -> None:
         self._load = load
+        self.begun = 0
 
     def begins(self) -> None:
+        self.begun += 1
         self._load.in_flight += 1
 
     def ends(self, *, failed: bool) -> None:
@@ -165,13 +169,15 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
 
     rest = _rest(spec, config, inference, watching)
     replica = _replica(spec, config, port, rest.port if rest else None)
-    lease = _Lease(LeaseBook(redis, keys), replica, models, changed, config.lease_ttl_s)
+    process, orders = process_of(replica), Orders(redis, keys)
+    lease = _Lease(LeaseBook(redis, keys), replica, models, changed, config.lease_ttl_s, load)
     try:
         # A lease that ends by itself is a defect: the group then ends all of the replica.
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(lease.run(), name="lease"),
                 group.create_task(watch_parent(stop), name="parent"),
+                group.create_task(_follow_order(orders, process, stop), name="order to drain"),
                 group.create_task(metrics.watch_loop(), name="loop lag"),
                 group.create_task(
                     LogLevels(redis, keys).follow([config.replica, spec.name]), name="log level"
@@ -196,7 +202,7 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
                 inference.draining = True
                 lease.enter(router_pb2.REPLICA_STATE_DRAINING)
                 await _set_health(checks, spec, health_pb2.HealthCheckResponse.NOT_SERVING)
-                await _out_of_snapshots(Drains(redis, keys), config.replica)
+                await out_of_snapshots(Drains(redis, keys), process, lambda: watching.begun)
                 await asyncio.gather(server.stop(config.drain_s), *((rest.stop(),) if rest else ()))
             for task in background:
                 task.cancel()
@@ -238,13 +244,10 @@ async def _set_health(checks: health.aio.HealthServicer, spec: ServiceSpec, stat
         await checks.set(name, status)
 
 
-async def _out_of_snapshots(drains: Drains, replica: str) -> None:
-    try:
-        if not await drains.confirmed(replica, DRAIN_CONFIRM_S):
-            log.warning("no router confirmed the drain within %g s, going on", DRAIN_CONFIRM_S)
-    except REDIS_AWAY:
-        # Nobody can be told: callers find out by GOAWAY and go elsewhere.
-        log.warning("Redis is away, draining without the routers' word")
+async def _follow_order(orders: Orders, process: str, stop: asyncio.Event) -> None:
+    await orders.until_drain(process)
+    log.info("ordered to drain")
+    stop.set()
 
 
 def _rest(
@@ -301,12 +304,14 @@ class _Lease:
         models: ModelTable,
         changed: asyncio.Event,
         ttl_s: float,
+        load: LoadMeter,
     ) -> None:
         self._book = book
         self._replica = replica
         self._models = models
         self._changed = changed
         self._ttl_s = ttl_s
+        self._load = load
 
     def enter(self, state: router_pb2.ReplicaState.ValueType) -> None:
         """Moves the replica to `state` and says so without delay."""
@@ -320,6 +325,8 @@ class _Lease:
             self._changed.clear()
             del self._replica.models[:]
             self._replica.models.extend(self._models.describe())
+            draining = self._replica.state == router_pb2.REPLICA_STATE_DRAINING
+            self._replica.calls_in_flight = self._load.in_flight if draining else 0
             try:
                 async with asyncio.timeout(self._ttl_s / 2):
                     await self._book.renew(self._replica, self._ttl_s)
@@ -331,7 +338,7 @@ class _Lease:
                     log.warning("the lease can't be renewed, serving on: %s", error)
                 away = True
             try:
-                async with asyncio.timeout(min(RENEW_S, self._ttl_s / 3)):
+                async with asyncio.timeout(DRAIN_STEP_S if draining else min(RENEW_S, self._ttl_s / 3)):
                     await self._changed.wait()
             except TimeoutError:
                 continue

@@ -16,6 +16,8 @@ COMMANDS = {
     "logs": "logs:logs",
     "events": "events:events",
     "scale": "mesh:scale",
+    "drain": "replicas:drain",
+    "restart": "replicas:restart",
     "xds": "xds:xds",
     "call": "call:call",
     "chaos": "chaos:chaos",

@@ -65,7 +65,7 @@ def gateway_address(address: str) -> str:
     if address:
         return address
     record = Home.from_environment().running()
-    return record.gateway if record else DEFAULT_ADDRESS
+    return ",".join(record.gateways or [record.gateway]) if record else DEFAULT_ADDRESS
 
 
 def running_mesh() -> tuple[Home, MeshRecord]:
@@ -79,6 +79,14 @@ def running_mesh() -> tuple[Home, MeshRecord]:
     if record is None:
         raise click.ClickException(f"no mesh runs in {home.root}; start one with `meshwork up -d`")
     return home, record
+
+
+def router_address(given: str = "") -> str:
+    """The routers to ask: the one given, else those of the mesh that runs here, by comma."""
+    if given:
+        return given
+    _, record = running_mesh()
+    return ",".join(record.routers or [record.router])
 
 
 def reports_errors(command: F) -> F:

@@ -46,4 +46,5 @@ def show(as_json: bool) -> None:
 def check(file: Path) -> None:
     """Say whether FILE can be used, and name each line that is wrong."""
     settings = config.read(file)
-    out.print(f"{file} is good: {len(settings.services)} services, gateway on {settings.gateway.listen}")
+    where = ", ".join(settings.gateway.addresses)
+    out.print(f"{file} is good: {len(settings.services)} services, gateway on {where}")

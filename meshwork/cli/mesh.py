@@ -26,11 +26,12 @@ from meshwork.cli.console import (
     out,
     print_json,
     reports_errors,
+    router_address,
     running_mesh,
 )
 from meshwork.cli.events import lines_of
 from meshwork.cli.overview import alarms, ejected, look, routers_table
-from meshwork.cli.tables import replicas_table, services_table
+from meshwork.cli.tables import gateways_text, replicas_table, services_table
 from meshwork.errors import FailedPrecondition, Unavailable
 from meshwork.process import stop_on_signals
 from meshwork.router.v1 import router_pb2
@@ -71,17 +72,25 @@ def _counts(pairs: tuple[str, ...]) -> dict[str, int]:
     help="Keep state in this Redis, not in an own Valkey: redis://, rediss:// (TLS), "
     "redis+sentinel://HOST,HOST/MASTER or redis+cluster://HOST,HOST.",
 )
-@click.option("--port", type=click.IntRange(1, 65535), help="Port of the gateway.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the gateway; of several, of the first.")
+@click.option(
+    "--routers", type=click.IntRange(1, 100), help="Router processes; at least one for each gateway."
+)
 @click.option(
     "--replicas", multiple=True, metavar="SERVICE=N", help="Replicas of a service; may be given again."
 )
 @reports_errors
 def up(
-    detach: bool, config_file: Path | None, redis_url: str, port: int | None, replicas: tuple[str, ...]
+    detach: bool,
+    config_file: Path | None,
+    redis_url: str,
+    port: int | None,
+    routers: int | None,
+    replicas: tuple[str, ...],
 ) -> None:
     """Run the whole mesh on this machine.
 
-    Starts Valkey, the router with its gateway, and the services with their models. Ctrl-C stops
+    Starts Valkey, the routers with their gateways, and the services with their models. Ctrl-C stops
     it all. MESHWORK_HOME (~/.meshwork) separates several meshes on one machine.
 
     \b
@@ -95,6 +104,8 @@ def up(
     settings = settings.with_replicas(_counts(replicas))
     if port is not None:
         settings = settings.with_port(port)
+    if routers is not None:
+        settings = settings.with_routers(routers)
     if redis_url:
         settings = settings.with_redis(redis_url)
     home = Home.from_environment()
@@ -208,7 +219,7 @@ def status(as_json: bool) -> None:
     """
     home, record = running_mesh()
     envoys = gateways(home)
-    seen = look(record.router)
+    seen = look(router_address())
     if as_json:
         print_json(
             {
@@ -216,6 +227,8 @@ def status(as_json: bool) -> None:
                 "state": record.state,
                 "gateway": record.gateway,
                 "router": record.router,
+                "gateways": record.gateways,
+                "routers": record.routers,
                 "problem": seen.problem,
                 "mesh": as_data(seen.mesh) if seen.mesh else None,
                 "replicas": [as_data(replica) for replica in seen.replicas],
@@ -226,7 +239,8 @@ def status(as_json: bool) -> None:
         )
         return
     out.print(
-        f"Mesh [bold]{record.name}[/] is {record.state}, gateway [bold]{record.gateway}[/], in {home.root}\n"
+        f"Mesh [bold]{record.name}[/] is {record.state}, gateway [bold]{gateways_text(record)}[/], "
+        f"in {home.root}\n"
     )
     for line in alarms(seen):
         err.print(line)

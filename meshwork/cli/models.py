@@ -21,7 +21,7 @@ from meshwork.cli.console import (
     out,
     print_json,
     reports_errors,
-    running_mesh,
+    router_address,
 )
 from meshwork.cli.tables import model_card, models_table
 from meshwork.contract import SERVICES
@@ -256,7 +256,7 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 def _admin(router: str) -> client.Client:
-    return client.connect(router or running_mesh()[1].router, timeout_s=10)
+    return client.connect(router_address(router), timeout_s=10)
 
 
 def _of_model(

@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 
 from meshwork import config as configs
 from meshwork.cli.console import out
-from meshwork.cli.tables import replica_state, services_table
+from meshwork.cli.tables import gateways_text, replica_state, services_table
 from meshwork.router.v1.router_pb2 import Replica
 from meshwork.state.connect import REDIS_AWAY, connect
 from meshwork.state.keys import Keys
@@ -84,7 +84,7 @@ async def leases(record: MeshRecord) -> dict[str, Replica]:
 def show_ready(record: MeshRecord, replicas: Mapping[str, Replica]) -> None:
     """The end of `up`: the services, the address, and three things to try."""
     out.print(services_table(wanted(record), replicas.values()))
-    out.print(f"\nGateway [bold]{record.gateway}[/] (gRPC, gRPC-Web and REST). Try:\n")
+    out.print(f"\nGateway [bold]{gateways_text(record)}[/] (gRPC, gRPC-Web and REST). Try:\n")
     # A newcomer's shell may not have the command on its path.
     command = "meshwork" if shutil.which("meshwork") else sys.argv[0]
     out.print(f"  curl http://{record.gateway}/v1/models", style="cyan")

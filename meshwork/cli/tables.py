@@ -53,6 +53,11 @@ def ejection_reason(ejection: router_pb2.Ejection) -> str:
     return router_pb2.EjectionReason.Name(ejection.reason).removeprefix("EJECTION_REASON_").lower()
 
 
+def gateways_text(record: MeshRecord) -> str:
+    """The gateways' addresses, by comma."""
+    return ", ".join(record.gateways or [record.gateway])
+
+
 def size(count: int) -> str:
     """Bytes for people."""
     return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
@@ -130,7 +135,7 @@ def replicas_table(
             str(process.restarts),
         )
     for pid in gateway_pids:
-        table.add_row("gateway", "envoy", state_text("running"), "", "", record.gateway, str(pid), "")
+        table.add_row("gateway", "envoy", state_text("running"), "", "", gateways_text(record), str(pid), "")
     return table
 
 

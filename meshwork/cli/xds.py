@@ -74,7 +74,7 @@ def xds(resources: bool, part: str, router: str, as_json: bool) -> None:
 
 def _routers() -> tuple[str, ...]:
     _, record = running_mesh()
-    return (record.router,)
+    return tuple(record.routers or (record.router,))
 
 
 def _show(answer: admin_pb2.GetDiscoveryResponse, *, listed: bool) -> None:

@@ -21,11 +21,11 @@ from typing import Any, NoReturn
 
 import grpc
 
+from meshwork.errors import DETAILS_KEY, MeshworkError
 from meshwork.front import core
 
 log = logging.getLogger(__name__)
 
-_running: set[Call] = set()  # asyncio itself holds its tasks by weak references only
 _FOREVER_S = 1e15  # the core's deadline of a call without one is some billion years away
 
 
@@ -35,6 +35,8 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     Args:
         event: the core's event of the call's coming.
         handler: what answers it; None if nothing does.
+        running: has the call in it while its handler runs; asyncio itself holds tasks by weak
+            references only.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         event: core.Event,
         handler: grpc.RpcMethodHandler[Any, Any] | None,
         loop: asyncio.AbstractEventLoop,
+        running: set[Call],
     ) -> None:
         self._call = event.call
         self._method: bytes = event.call_details.method
@@ -49,6 +52,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._metadata = event.invocation_metadata
         self._handler: Any = handler
         self._loop = loop
+        self._running = running
         self._task: asyncio.Task[None] | None = None
         self._opening: core.Metadata | None = ()  # the initial metadata, until it is sent
         self._trailer: core.Metadata = ()
@@ -100,7 +104,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             yield request
 
     def _run(self, given: Any) -> None:
-        _running.add(self)
+        self._running.add(self)
         self._task = self._loop.create_task(self._answer(given))
 
     async def _answer(self, given: Any) -> None:
@@ -114,10 +118,19 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         except Exception as error:
             log.exception("%s failed", self._method.decode())
             self._fail(grpc.StatusCode.UNKNOWN, f"the server failed: {type(error).__name__}")
-        _running.discard(self)
+        self._running.discard(self)
         self._end(raw)
         for callback in self._callbacks:
             callback(self)
+
+    def give_up(self, error: MeshworkError) -> None:
+        """Ends the call with `error` and what its handler does, if the caller still waits."""
+        if self._task is None or self._over or self._left:
+            return
+        status = error.status()
+        self._fail(error.code, status.message)
+        self._trailer = ((DETAILS_KEY, status.SerializeToString()),)
+        self._task.cancel()
 
     def _fail(self, code: grpc.StatusCode, details: str) -> None:
         if self._code is grpc.StatusCode.OK:

@@ -12,8 +12,11 @@ from typing import Any, NamedTuple
 
 import grpc
 
+from meshwork.errors import Unavailable
 from meshwork.front import core
 from meshwork.front.call import Call
+
+_LAST_WORDS_S = 1.0  # for the status of calls that are given up to reach their callers
 
 Options = Sequence[tuple[str, Any]]
 
@@ -23,6 +26,15 @@ class _Asked(NamedTuple):
     invocation_metadata: Any
 
 
+def _cut(grace_s: float) -> Unavailable:
+    return Unavailable(
+        f"the replica was told to end and this call was not done within the {grace_s:g} s that calls in "
+        "flight are given; call again, another replica may answer",
+        reason="DRAIN_TIMEOUT",
+        metadata={"drain_s": f"{grace_s:g}"},
+    )
+
+
 class Server(grpc.aio.Server):
     """Serves the handlers it is given on the loop that `start` runs on."""
 
@@ -30,6 +42,7 @@ class Server(grpc.aio.Server):
         self._core = core.Core(options)
         self._handlers: list[grpc.GenericRpcHandler] = []
         self._found: dict[bytes, grpc.RpcMethodHandler[Any, Any]] = {}
+        self._running: set[Call] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
@@ -59,7 +72,7 @@ class Server(grpc.aio.Server):
         handler = self._found.get(method)
         if handler is None and (handler := self._handler(method, event.invocation_metadata)):
             self._found[method] = handler
-        Call(event, handler, self._loop).begin()
+        Call(event, handler, self._loop, self._running).begin()
 
     def _handler(self, method: bytes, metadata: Any) -> grpc.RpcMethodHandler[Any, Any] | None:
         asked: Any = _Asked(method.decode("latin-1"), metadata)
@@ -67,18 +80,26 @@ class Server(grpc.aio.Server):
         return next((handler for handler in found if handler is not None), None)
 
     async def stop(self, grace: float | None) -> None:
-        """Takes no more calls, waits up to `grace` seconds for those in flight, cancels what is left."""
+        """Takes no more calls, waits up to `grace` seconds for those in flight, ends what is left.
+
+        After a grace those end with UNAVAILABLE, which says why; without one they are cancelled.
+        """
         if self._loop is None:
             return
         self._core.stop()
-        stopped = self._core.stopped
-        if grace is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace):
-                    await asyncio.shield(stopped)
-        if not stopped.done():
+        if grace is not None and not await self._stopped(grace):
+            for call in tuple(self._running):
+                call.give_up(_cut(grace))
+            await self._stopped(_LAST_WORDS_S)
+        if not self._core.stopped.done():
             self._core.cancel_calls()
-            await asyncio.shield(stopped)
+            await asyncio.shield(self._core.stopped)
+
+    async def _stopped(self, timeout_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(self._core.stopped)
+        return self._core.stopped.done()
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Waits until the server was stopped; true if that took longer than `timeout` seconds."""

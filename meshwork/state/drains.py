@@ -1,53 +1,53 @@
-"""The router's word to a draining replica that no client's snapshot holds it any more.
+"""The routers' word to a draining replica: no client of mine holds a snapshot with you in it.
 
-A list with one element, so that a replica can block on it until it is there; it stays for a minute,
-so that a replica which asks late (or twice) hears it too.
+Each router answers for the clients that are connected to it, so a replica waits for every router that
+is there. What they say is kept for a minute, under the process and not the replica's name alone: a
+process that starts under a name that drained before is not meant.
 """
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Set
 
 from redis.asyncio import Redis
 
-from meshwork.state.connect import REPLY_TIMEOUT_S
 from meshwork.state.keys import Keys
 
 KEPT_S = 60
+ANY = "any router"
+
+# KEYS: router_expiry, drained. Returns the routers that are there, and those that confirmed.
+_READ = """
+local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)
+return {redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf'), redis.call('SMEMBERS', KEYS[2])}
+"""
+
+
+def missing(routers: Set[str], confirmed: Set[str]) -> Set[str]:
+    """The routers that a drain still waits for; `ANY` while none is known and none has answered."""
+    if not routers and not confirmed:
+        return {ANY}
+    return routers - confirmed
 
 
 class Drains:
-    """Says and hears that a replica is out of every snapshot in use."""
+    """Says and hears which routers have a replica out of every snapshot in use."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+        self._read = redis.register_script(_READ)
 
-    async def confirm(self, replica: str) -> None:
-        """Says that no client is sent to `replica` any more."""
-        key = self._keys.drained(replica)
+    async def confirm(self, process: str, router: str) -> None:
+        """Says that no client of `router` is sent to that `process` of a replica any more."""
+        key = self._keys.drained(process)
         async with self._redis.pipeline(transaction=True) as batch:
-            batch.delete(key)
-            batch.rpush(key, "1")
+            batch.sadd(key, router)
             batch.expire(key, KEPT_S)
             await batch.execute()
 
-    async def confirmed(self, replica: str, timeout_s: float) -> bool:
-        """Waits at most `timeout_s` for the router's word on `replica`; False if it did not come.
-
-        Raises:
-            TimeoutError: Redis hangs, so nobody knows.
-        """
-        async with asyncio.timeout(timeout_s + 1):
-            return await self._confirmed(self._keys.drained(replica), timeout_s)
-
-    async def _confirmed(self, key: str, timeout_s: float) -> bool:
-        # One blocking command must end before the client's own reply timeout does.
-        while timeout_s > 0:
-            wait_s = min(timeout_s, REPLY_TIMEOUT_S / 2)
-            # Moving the element onto its own list blocks until it is there and leaves it there.
-            # redis-py types the wait of `blmove` as whole seconds, though Redis takes fractions.
-            if await self._redis.blmove(key, key, wait_s) is not None:  # type: ignore[arg-type]
-                return True
-            timeout_s -= wait_s
-        return False
+    async def missing(self, process: str) -> Set[str]:
+        """The routers that have yet to say so: see the function `missing`."""
+        keys = [self._keys.router_expiry, self._keys.drained(process)]
+        routers, confirmed = await self._read(keys=keys)
+        return missing({str(name) for name in routers}, {str(name) for name in confirmed})

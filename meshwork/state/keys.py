@@ -131,10 +131,6 @@ class Keys:
         """Channel: the key of each wish that was made."""
         return self.name("wish_changes")
 
-    def drained(self, replica: str) -> str:
-        """List: an element once no client's snapshot holds the draining `replica`."""
-        return self.name("drained", replica)
-
     @property
     def traces(self) -> str:
         """Sorted set: id of each ordinary trace by its begin in us since 1970."""
@@ -173,3 +169,32 @@ class Keys:
     def log_level_changes(self) -> str:
         """Channel: the name of each process or service whose level changed."""
         return self.name("log_level_changes")
+
+    def drained(self, process: str) -> str:
+        """Set: routers that have no client whose snapshot holds the draining `process` of a replica."""
+        return self.name("drained", process)
+
+    def drain_order(self, process: str) -> str:
+        """String: there while the `process` of a replica is asked to drain."""
+        return self.name("drain_order", process)
+
+    def drain_orders(self, process: str) -> str:
+        """Channel: something whenever the `process` of a replica is asked to drain."""
+        return self.name("drain_orders", process)
+
+    def restart(self, service: str) -> str:
+        """String: the last rolling restart of `service` that was asked for, as JSON."""
+        return self.name("restart", service)
+
+    def restart_steps(self, restart: str) -> str:
+        """Hash: replica name -> how far its replacement is in the rolling restart of that id, as JSON."""
+        return self.name("restart_steps", restart)
+
+    def restart_lock(self, service: str) -> str:
+        """String: held by the supervisor that replaces a replica of `service`."""
+        return self.name("restart_lock", service)
+
+    @property
+    def restart_orders(self) -> str:
+        """Channel: the name of each service that is to be restarted."""
+        return self.name("restart_orders")

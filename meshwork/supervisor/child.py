@@ -46,6 +46,8 @@ class Child:
         environment: variables on top of this process's own.
         on_change: called when `record()` says something new.
         on_crash: called with this child after each unasked end.
+        on_done: called when it ended with exit status 0 though we did not ask, as a replica that was
+            told to drain does; it is not started again. None takes that for a crash.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Child:
         service: str = "",
         on_change: Callable[[], None],
         on_crash: Callable[[Child], None],
+        on_done: Callable[[Child], None] | None = None,
     ) -> None:
         self.name = name
         self.role = role
@@ -72,6 +75,7 @@ class Child:
         self._environment = {**os.environ, **environment, PARENT_VARIABLE: str(os.getpid())}
         self._on_change = on_change
         self._on_crash = on_crash
+        self._on_done = on_done
         self._process: asyncio.subprocess.Process | None = None
         self._created = 0.0
         self._state = "stopped"
@@ -103,8 +107,12 @@ class Child:
             status = await self._run_once()
             if self._stopping.is_set():
                 break
-            self.crashes = 1 if time.monotonic() - began > STABLE_S else self.crashes + 1
             self.last_exit = exit_text(status)
+            if status == 0 and self._on_done is not None:
+                self._enter("stopped")
+                self._on_done(self)
+                return
+            self.crashes = 1 if time.monotonic() - began > STABLE_S else self.crashes + 1
             self._enter("backoff")
             self._on_crash(self)
             try:

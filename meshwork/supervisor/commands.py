@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,16 +46,19 @@ def valkey(port: int, password: str, data_dir: Path) -> Command:
     return Command(argv=[str(get_binary_path()), str(file)], environment={})
 
 
-def router(config: MeshConfig, redis_url: str, listen: str, run_dir: Path) -> Command:
-    """The router, which runs the gateway."""
+def router(config: MeshConfig, redis_url: str, listens: Sequence[str], index: int, run_dir: Path) -> Command:
+    """The router of that index among those that listen at `listens`; the first ones run a gateway each."""
+    gateways = config.gateway.addresses
     policies: dict[str, Policy] = {name: service.policy for name, service in config.services.items()}
     return Command(
         argv=python_module("services.router"),
         environment={
             "MESHWORK_REDIS_URL": redis_url,
             "MESHWORK_MESH": config.name,
-            "MESHWORK_ROUTER_LISTEN": listen,
-            "MESHWORK_GATEWAY_LISTEN": config.gateway.listen,
+            "MESHWORK_ROUTER_LISTEN": listens[index],
+            "MESHWORK_ROUTERS": ",".join(listens),
+            "MESHWORK_GATEWAY_LISTEN": gateways[index] if index < len(gateways) else "",
+            "MESHWORK_GATEWAYS": ",".join(gateways),
             "MESHWORK_RUN_DIR": str(run_dir),
             "MESHWORK_MAX_MESSAGE_BYTES": str(config.gateway.max_message_bytes),
             "MESHWORK_POLICIES": policies_to_json(policies),
@@ -76,5 +80,6 @@ def replica(config: MeshConfig, service: str, settings: ServiceConfig, name: str
             "MESHWORK_MODELS": list_to_json(settings.models),
             "MESHWORK_MEMORY_BYTES": str(settings.memory_bytes),
             "MESHWORK_ZONE": settings.zone,
+            "MESHWORK_DRAIN_S": str(settings.drain_s),
         },
     )

@@ -2,6 +2,7 @@
 
 ::
 
+    run/router-2/    files of the second router's gateway, and so on; the first's are in run/
     run/mesh.json    what runs, as `meshwork status` and `meshwork down` read it
     run/lock         held by the supervisor for as long as it lives
     logs/NAME.log    what each process printed
@@ -52,10 +53,12 @@ class MeshRecord:
     pid: int  # of the supervisor
     state: str  # "starting", "ready", "failed" or "stopping"
     reason: str  # why it failed; "" otherwise
-    gateway: str  # host:port
-    router: str  # host:port
+    gateway: str  # host:port of the first
+    router: str  # host:port of the first
     redis_url: str
     config: str  # the MeshConfig as JSON
+    gateways: list[str] = field(default_factory=list)  # host:port of each
+    routers: list[str] = field(default_factory=list)  # host:port of each
     processes: list[ProcessRecord] = field(default_factory=list)
 
 

@@ -17,6 +17,14 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
+def free_ports(count: int) -> list[int]:
+    """As many, all different."""
+    found: dict[int, None] = {}
+    while len(found) < count:
+        found[free_port()] = None
+    return list(found)
+
+
 def check_free(host: str, port: int) -> None:
     """Checks that this process may listen on the port.
 

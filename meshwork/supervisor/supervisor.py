@@ -1,9 +1,10 @@
 """The supervisor of a mesh on one machine.
 
-It starts Valkey, the router (which runs the gateway) and the replicas, keeps the number of replicas
-at what is asked for in Redis (`meshwork scale`), restarts what crashes, and gives up the lease of a
-dead replica at once, so that nobody waits for it to lapse. Replicas, router and gateway go on
-without it; `run` returns when it is told to stop and everything has ended.
+It starts Valkey, the routers (which run the gateways) and the replicas, keeps the number of replicas
+at what is asked for in Redis (`meshwork scale`), replaces them on order (`meshwork restart`), restarts
+what crashes, and gives up the lease of a dead replica at once, so that nobody waits for it to lapse.
+Replicas, routers and gateways go on without it; `run` returns when it is told to stop and everything
+has ended.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import psutil
 from redis.asyncio import Redis
 
 from meshwork import config as configs
 from meshwork import logs
-from meshwork.config import MeshConfig
+from meshwork.config import MeshConfig, ServiceConfig
+from meshwork.drain import CONFIRM_S
 from meshwork.errors import FailedPrecondition
 from meshwork.router.v1 import router_pb2
 from meshwork.state.connect import REDIS_AWAY, connect
@@ -31,15 +33,20 @@ from meshwork.state.keys import Keys
 from meshwork.state.leases import LeaseBook
 from meshwork.supervisor import commands
 from meshwork.supervisor.child import Child, backoff_s
-from meshwork.supervisor.home import Home, MeshRecord, alive
-from meshwork.supervisor.ports import check_free, free_port
+from meshwork.supervisor.home import Home, MeshRecord
+from meshwork.supervisor.leftovers import end_leftovers, gateways, kill_now
+from meshwork.supervisor.ports import check_free, free_port, free_ports
 from meshwork.supervisor.probe import unreachable
+from meshwork.supervisor.rolling import Rolling
+
+__all__ = ["Crash", "Supervisor", "end_leftovers", "gateways", "kill_now"]
 
 log = logging.getLogger(__name__)
 
 HOPELESS_CRASHES = 3  # in a row before it was ever ready: the mesh has failed to start
 REACHABLE_S = 60.0  # the longest that a gateway may take to know of replicas that are ready
 CRASH_LINES = 15  # of a crashed process's log that are shown
+END_S = 7.0  # that a replica may take to end besides its drain
 STOP_REPLICAS_S, STOP_ROUTER_S, STOP_VALKEY_S = 5.0, 2.5, 1.5  # together under ten seconds
 
 
@@ -73,10 +80,11 @@ class Supervisor:
         self._keys = Keys(mesh=config.name)
         self._children: dict[str, Child] = {}
         self._was_ready: set[str] = set()
-        self._ready: set[str] = set()  # by the latest leases
+        self._leases: Mapping[str, router_pb2.Replica] = {}  # the latest, by replica
+        self._wanted: dict[str, int] = {}  # replicas asked for, by service
         self._state = "starting"
         self._reason = ""
-        self._router_listen = ""
+        self._router_listens: list[str] = []
         self._redis_url = ""
         self._redis: Redis | None = None
         self._revoking: set[asyncio.Task[None]] = set()
@@ -90,9 +98,10 @@ class Supervisor:
         with self._home.locked():
             end_leftovers(self._home)
             self._home.prune_logs()
-            host, _, _ = self._config.gateway.listen.rpartition(":")
-            check_free(host, self._config.gateway.port)
-            self._router_listen = f"127.0.0.1:{free_port()}"
+            for address in self._config.gateway.addresses:
+                host, _, port = address.rpartition(":")
+                check_free(host, int(port))
+            self._router_listens = [f"127.0.0.1:{port}" for port in free_ports(self._config.router_count)]
             starting = asyncio.create_task(self._start())
             background: list[asyncio.Task[None]] = []
             try:
@@ -101,6 +110,7 @@ class Supervisor:
                     background = [
                         asyncio.create_task(self._follow_desired()),
                         asyncio.create_task(self._follow_leases()),
+                        asyncio.create_task(self._follow_restarts()),
                     ]
                     await self._until_stopped(stop)
             finally:
@@ -122,7 +132,8 @@ class Supervisor:
         await self._start_redis()
         if self._state == "failed":
             return
-        await self._start_router()
+        for index in range(len(self._router_listens)):
+            self._start_router(index)
         for service, settings in self._config.services.items():
             await self._want(service, settings.replicas)
 
@@ -146,9 +157,12 @@ class Supervisor:
                     ) from error
                 await asyncio.sleep(0.05)
 
-    async def _start_router(self) -> None:
-        command = commands.router(self._config, self._redis_url, self._router_listen, self._home.run_dir)
-        self._add("router", "router", command)
+    def _start_router(self, index: int) -> None:
+        """The first one is named `router`, those after it `router-2` and so on."""
+        name = f"router-{index + 1}" if index else "router"
+        folder = self._home.run_dir / name if index else self._home.run_dir
+        command = commands.router(self._config, self._redis_url, self._router_listens, index, folder)
+        self._add(name, "router", command)
 
     def _add(self, name: str, role: str, command: commands.Command, service: str = "") -> None:
         self._children[name] = Child(
@@ -160,6 +174,7 @@ class Supervisor:
             service=service,
             on_change=self._write,
             on_crash=self._crashed,
+            on_done=self._drained if role == "replica" else None,
         )
 
     def _replicas(self, service: str) -> list[Child]:
@@ -172,29 +187,92 @@ class Supervisor:
             await Desired(self._redis, self._keys).set(service, count)
         self._reconcile(service, count)
 
+    def _start_replica(self, service: str, settings: ServiceConfig) -> str:
+        name = f"{service}-{secrets.token_hex(2)}"
+        command = commands.replica(self._config, service, settings, name, self._redis_url)
+        self._add(name, "replica", command, service)
+        return name
+
+    def _settings(self, service: str) -> ServiceConfig | None:
+        return next((own for name, own in self._config.services.items() if name == service), None)
+
     def _reconcile(self, service: str, count: int) -> None:
-        settings = next((own for name, own in self._config.services.items() if name == service), None)
+        self._wanted[service] = count
+        settings = self._settings(service)
         if settings is None:
             log.warning("%s is asked for but not in this mesh's configuration", service)
             return
         running = self._replicas(service)
         for _ in range(count - len(running)):
-            name = f"{service}-{secrets.token_hex(2)}"
-            command = commands.replica(self._config, service, settings, name, self._redis_url)
-            self._add(name, "replica", command, service)
+            self._start_replica(service, settings)
         # Those that work stay, and of them the eldest; `sorted` keeps the order of equals.
-        for child in sorted(running, key=lambda child: child.name not in self._ready)[count:]:
+        for child in sorted(running, key=lambda child: not self._is_ready(child.name))[count:]:
             child.retiring = True
-            task = asyncio.create_task(self._retire(child))
-            self._revoking.add(task)
-            task.add_done_callback(self._revoking.discard)
+            self._in_background(self.retire(child.name))
 
-    async def _retire(self, child: Child) -> None:
-        """Stops a replica that is one too many; it drains first."""
-        await child.stop(timeout_s=30)
-        await self._revoke(child.name)  # one that hung could not give its lease up
+    def _is_ready(self, name: str) -> bool:
+        return name in self._leases and self._leases[name].state == router_pb2.REPLICA_STATE_READY
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._revoking.add(task)
+        task.add_done_callback(self._revoking.discard)
+
+    def runs(self, name: str) -> bool:
+        """Whether the replica is one of ours that is to stay."""
+        return name in self._children and not self._children[name].retiring
+
+    def lease(self, name: str) -> router_pb2.Replica | None:
+        """What the replica says of itself."""
+        return self._leases.get(name)
+
+    def replace(self, name: str) -> str:
+        """Starts another replica of the same service, which counts in place of `name`; gives its name."""
+        old = self._children[name]
+        settings = self._settings(old.service)
+        assert settings is not None
+        old.retiring = True
+        return self._start_replica(old.service, settings)
+
+    def keep(self, name: str) -> None:
+        """Lets the replica count again after all."""
+        if name in self._children:
+            self._children[name].retiring = False
+
+    def trouble(self, name: str) -> str:
+        """Why the replica will never be ready, "" while it may."""
+        child = self._children.get(name)
+        if child is None:
+            return f"{name} has ended"
+        if child.crashes < HOPELESS_CRASHES:
+            return ""
+        lines = "\n".join(child.last_lines(CRASH_LINES))
+        return f"{name} ended {child.crashes} times before it was ready, last: {child.last_exit}\n{lines}"
+
+    async def retire(self, name: str) -> None:
+        """Stops a replica for good; it drains first."""
+        child = self._children.get(name)
+        if child is None:
+            return
+        child.retiring = True
+        settings = self._settings(child.service)
+        await child.stop(timeout_s=CONFIRM_S + (settings.drain_s if settings else 0.0) + END_S)
+        await self._revoke(name)  # one that hung could not give its lease up
+        self._children.pop(name, None)
+        self._write()
+
+    def _drained(self, child: Child) -> None:
+        """A replica ended as it was told to, by an order or a signal of somebody else's."""
+        if child.retiring:
+            return  # who retires it sees to the rest
         self._children.pop(child.name, None)
         self._write()
+        log.info("%s has drained and ended", child.name)
+        self._reconcile(child.service, self._wanted.get(child.service, 0))
+
+    async def _follow_restarts(self) -> None:
+        assert self._redis is not None
+        await Rolling(self._redis, self._keys, self, self._config.services).run()
 
     async def _follow_desired(self) -> None:
         assert self._redis is not None
@@ -209,12 +287,8 @@ class Supervisor:
     async def _follow_leases(self) -> None:
         assert self._redis is not None
         async for view in LeaseBook(self._redis, self._keys).watch():
-            self._ready = {
-                name
-                for name, replica in view.replicas.items()
-                if replica.state == router_pb2.REPLICA_STATE_READY
-            }
-            self._was_ready |= self._ready
+            self._leases = view.replicas
+            self._was_ready |= {name for name in view.replicas if self._is_ready(name)}
             missing = [
                 child.name
                 for child in self._children.values()
@@ -238,7 +312,8 @@ class Supervisor:
         while True:
             # Asked each time: replicas may be scaled away meanwhile.
             wanted = [name for name in self._config.services if self._replicas(name)]
-            away = await unreachable(self._config.gateway.listen, wanted)
+            found = [await unreachable(each, wanted) for each in self._config.gateway.addresses]
+            away = sorted({service for services in found for service in services})
             if not away or time.monotonic() > give_up:
                 return away
             await asyncio.sleep(0.1)
@@ -259,9 +334,7 @@ class Supervisor:
         log.error("%s ended: %s; again in %g s%s", crash.name, crash.how, crash.again_s, lines)
         self._on_crash(crash)
         if child.role == "replica":
-            task = asyncio.create_task(self._revoke(child.name))
-            self._revoking.add(task)
-            task.add_done_callback(self._revoking.discard)
+            self._in_background(self._revoke(child.name))
         never_ready = child.name not in self._was_ready and self._state == "starting"
         if never_ready and child.crashes >= HOPELESS_CRASHES:
             self._fail(
@@ -279,8 +352,10 @@ class Supervisor:
             pid=os.getpid(),
             state=self._state,
             reason=self._reason,
-            gateway=self._config.gateway.listen,
-            router=self._router_listen,
+            gateway=self._config.gateway.addresses[0],
+            router=self._router_listens[0],
+            gateways=list(self._config.gateway.addresses),
+            routers=self._router_listens,
             redis_url=self._redis_url,
             config=configs.to_json(self._config),
             processes=[child.record() for child in self._children.values()],
@@ -313,40 +388,3 @@ async def _either(work: asyncio.Task[None], stop: asyncio.Event) -> None:
     stopping.cancel()
     if work.done():
         work.result()
-
-
-def end_leftovers(home: Home) -> None:
-    """Ends what an earlier supervisor, killed in mid-air, left running in this home."""
-    record = home.read()
-    processes = [alive(process) for process in record.processes] if record else []
-    left = [process for process in processes if process is not None]
-    left += gateways(home)
-    for process in left:
-        log.warning("ending a process that was left over: %s (pid %d)", process.name(), process.pid)
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-    _, stubborn = psutil.wait_procs(left, timeout=2)
-    for process in stubborn:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-
-
-def kill_now(home: Home) -> None:
-    """Kills every process that this one started, and their gateway: nothing is waited for."""
-    doomed = psutil.Process().children(recursive=True)
-    record = home.read()
-    if record is not None and record.pid == os.getpid():
-        doomed += gateways(home)  # an adopted one is no descendant of ours
-    for process in doomed:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-
-
-def gateways(home: Home) -> list[psutil.Process]:
-    """The Envoy processes of this home: their command names a file of its run folder."""
-    found, folder = [], f"{home.run_dir}/"
-    for process in psutil.process_iter(["name", "cmdline"]):
-        words = process.info["cmdline"] or []
-        if words and "envoy" in words[0] and any(word.startswith(folder) for word in words[1:]):
-            found.append(process)
-    return found

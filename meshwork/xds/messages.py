@@ -35,11 +35,34 @@ def _class(name: str) -> type[message.Message]:
 def encode(name: str, values: Values) -> bytes:
     """The message `name`, for example `envoy.config.cluster.v3.Cluster`, with these values.
 
+    The same values give the same bytes in every process.
+
     Raises:
         google.protobuf.json_format.ParseError: a value does not fit the message.
     """
     made = json_format.ParseDict(values, _class(name)(), descriptor_pool=_pool())
+    _settle(made)
     return made.SerializeToString(deterministic=True)
+
+
+def _settle(made: message.Message) -> None:
+    """Encodes each Any within anew: json_format lets the order of maps in it vary by process."""
+    if made.DESCRIPTOR.full_name == "google.protobuf.Any":
+        inner = _class(made.type_url.rpartition("/")[2]).FromString(made.value)  # type: ignore[attr-defined]
+        _settle(inner)
+        made.value = inner.SerializeToString(deterministic=True)  # type: ignore[attr-defined]
+        return
+    for field, value in made.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            for each in value.values() if field.message_type.fields_by_name["value"].message_type else ():
+                _settle(each)
+        elif isinstance(value, message.Message):
+            _settle(value)
+        else:
+            for each in value:
+                _settle(each)
 
 
 def decode(name: str, body: bytes) -> Values:

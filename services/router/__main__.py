@@ -12,9 +12,9 @@ from meshwork import logs
 from meshwork.errors import ConfigError
 from meshwork.process import stop_on_signals, watch_parent
 from meshwork.state.connect import connect
-from meshwork.xds.snapshot import LISTENER, ROUTES
 from services.router import envoy
 from services.router.config import RouterConfig
+from services.router.gateway import gateway_node, listener_name
 from services.router.planner import GATEWAY
 from services.router.router import Router
 
@@ -38,7 +38,7 @@ async def serve(config: RouterConfig) -> int:
         supervisor = envoy.Supervisor(
             binary=envoy.binary(),
             folder=config.folder,
-            node=f"gateway/{config.mesh}",
+            node=gateway_node(config.mesh, config.gateway_listen),
             cluster=GATEWAY,
             discovery=config.discovery,
             concurrency=config.gateway_threads,
@@ -46,7 +46,7 @@ async def serve(config: RouterConfig) -> int:
             zone=config.zone,
         )
         tasks.append(asyncio.create_task(supervisor.run(), name="envoy"))
-        tasks.append(asyncio.create_task(_say_when_ready(router, supervisor, config), name="ready"))
+        tasks.append(asyncio.create_task(_say_when_ready(supervisor, config), name="ready"))
     else:
         _say_ready(f"router ready on {config.router_listen}")
     background = asyncio.create_task(watch_parent(stop), name="parent")
@@ -64,18 +64,16 @@ async def serve(config: RouterConfig) -> int:
     return status
 
 
-async def _say_when_ready(router: Router, supervisor: envoy.Supervisor, config: RouterConfig) -> None:
-    """Says it once Envoy has taken the gateway's listener and serves."""
-    told: str | None = None
+async def _say_when_ready(supervisor: envoy.Supervisor, config: RouterConfig) -> None:
+    """Says it once Envoy has taken the gateway's listener, from whichever router, and serves."""
+    told = ""
+    name = listener_name(config.gateway_listen)
     while True:
-        for client in router.ads.clients:
-            refused = client.rejections().get(LISTENER)
-            if refused and refused != told:
-                told = refused
-                log.error("the gateway can't listen on %s: %s", config.gateway_listen, refused)
-        gateways = [client for client in router.ads.clients if client.node.cluster == GATEWAY]
-        taken = any(client.accepted(LISTENER) and client.accepted(ROUTES) for client in gateways)
-        if taken and await envoy.ready(supervisor.admin_socket):
+        serves, refused = await envoy.listener(supervisor.admin_socket, name)
+        if refused and refused != told:
+            told = refused
+            log.error("the gateway can't listen on %s: %s", config.gateway_listen, refused)
+        if serves and await envoy.ready(supervisor.admin_socket):
             _say_ready(f"router ready on {config.router_listen}, gateway on {config.gateway_listen}")
             return
         await asyncio.sleep(0.05)

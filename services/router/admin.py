@@ -14,7 +14,7 @@ import grpc
 from pydantic import ValidationError
 from redis.asyncio import Redis
 
-from meshwork.admin.v1 import admin_pb2, admin_pb2_grpc
+from meshwork.admin.v1 import admin_pb2
 from meshwork.errors import FailedPrecondition, InvalidArgument, ModelNotFound, Unavailable
 from meshwork.model_config import ModelConfig
 from meshwork.names import version_order
@@ -23,6 +23,7 @@ from meshwork.serving.fields import text
 from meshwork.state.connect import REDIS_AWAY
 from meshwork.state.keys import Keys
 from meshwork.state.wishes import Wish, Wishes
+from services.router.operations import Operations
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -34,8 +35,8 @@ class _Named(Protocol):
     service: str
 
 
-class AdminService(admin_pb2_grpc.AdminServiceServicer):
-    """Writes wishes.
+class AdminService(Operations):
+    """Writes wishes, and orders.
 
     Args:
         domains: the services that models can be added to.
@@ -51,9 +52,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         replicas: Callable[[], Iterable[router_pb2.Replica]],
         discovery: Callable[[admin_pb2.GetDiscoveryRequest], admin_pb2.GetDiscoveryResponse],
     ) -> None:
+        super().__init__(redis, keys, domains, replicas)
         self._wishes = Wishes(redis, keys)
-        self._domains = tuple(domains)
-        self._replicas = replicas
         self._discovery = discovery
 
     async def AddModel(

@@ -30,7 +30,10 @@ class RouterConfig:
     router_listen: str = "127.0.0.1:9000"  # MESHWORK_ROUTER_LISTEN: host:port of discovery and RouterService
     routers: tuple[str, ...] = ()  # MESHWORK_ROUTERS: host:port of every router, by comma; this one if empty
     router: str = ""  # MESHWORK_ROUTER: unique name of this router; "" makes one up
-    gateway_listen: str = ""  # MESHWORK_GATEWAY_LISTEN: host:port of the gateway; empty for none
+    gateway_listen: str = ""  # MESHWORK_GATEWAY_LISTEN: host:port of this router's gateway; empty for none
+    gateways: tuple[
+        str, ...
+    ] = ()  # MESHWORK_GATEWAYS: host:port of all gateways, by comma; this one if empty
     gateway_threads: int = 2  # MESHWORK_GATEWAY_THREADS: worker threads of the gateway
     zone: str = ""  # MESHWORK_ZONE: where the gateway runs, for example eu-west-1a; "" if nobody says
     cors_origins: str = ""  # MESHWORK_CORS_ORIGINS: regular expression of origins; empty for this machine's
@@ -42,7 +45,11 @@ class RouterConfig:
 
     def __post_init__(self) -> None:
         check_url(self.redis_url, "MESHWORK_REDIS_URL")
-        addresses = {"MESHWORK_ROUTER_LISTEN": [self.router_listen], "MESHWORK_ROUTERS": list(self.routers)}
+        addresses = {
+            "MESHWORK_ROUTER_LISTEN": [self.router_listen],
+            "MESHWORK_ROUTERS": list(self.routers),
+            "MESHWORK_GATEWAYS": list(self.gateways),
+        }
         if self.gateway_listen:
             addresses["MESHWORK_GATEWAY_LISTEN"] = [self.gateway_listen]
         for variable, values in addresses.items():
@@ -53,6 +60,10 @@ class RouterConfig:
                     raise ConfigError(
                         f"{variable}: should be host:port, for example 127.0.0.1:8080: {error}"
                     ) from None
+        if self.gateways and self.gateway_listen and self.gateway_listen not in self.gateways:
+            raise ConfigError(
+                f"MESHWORK_GATEWAYS: should name this router's own gateway, {self.gateway_listen}, too"
+            )
         if not 1024 <= self.max_message_bytes <= LARGEST_MESSAGE_BYTES:
             raise ConfigError(
                 f"MESHWORK_MAX_MESSAGE_BYTES: should be from 1024 to {LARGEST_MESSAGE_BYTES}, "
@@ -84,6 +95,11 @@ class RouterConfig:
         return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}",)
 
     @property
+    def all_gateways(self) -> tuple[str, ...]:
+        """`host:port` of every gateway of the mesh, each once: the same in every router that is told so."""
+        return tuple(dict.fromkeys(self.gateways or filter(None, (self.gateway_listen,))))
+
+    @property
     def folder(self) -> Path:
         """The run directory."""
         return Path(self.run_dir).resolve()
@@ -112,8 +128,11 @@ class RouterConfig:
                 given[name] = _policies(text)
             elif name == "gateway_listen" and text:
                 given[name] = _numeric(variable, text)
-            elif name == "routers":
-                given[name] = tuple(part.strip() for part in text.split(",") if part.strip())
+            elif name in ("routers", "gateways"):
+                parts = [part.strip() for part in text.split(",") if part.strip()]
+                given[name] = tuple(
+                    _numeric(variable, part) if name == "gateways" else part for part in parts
+                )
             else:
                 given[name] = text
         return cls(**given)  # type: ignore[arg-type]

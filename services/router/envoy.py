@@ -27,6 +27,8 @@ STEADY_S = 10.0  # after running for this long, a crash is not one of a row
 STOP_S = 3.0
 SHOWN_LINES = 20
 LONGEST_LOG_BYTES = 16 * 1024 * 1024
+# Of what Envoy says of a listener: the whole has the mesh's descriptors in it.
+_LISTENER_MASK = "name,active_state.version_info,error_state.details"
 # The kernel's bound on the path of a Unix socket, with room to spare.
 LONGEST_SOCKET_PATH = 100
 
@@ -219,6 +221,17 @@ async def ready(socket: str) -> bool:
     except OSError:
         return False
     return status == 200
+
+
+async def listener(socket: str, name: str) -> tuple[bool, str]:
+    """Whether the Envoy behind `socket` serves the listener `name`, and why it refused it, if it did."""
+    try:
+        _, body = await admin(socket, f"/config_dump?resource=dynamic_listeners&mask={_LISTENER_MASK}")
+        found = [each for each in json.loads(body).get("configs", []) if each.get("name") == name]
+    except (OSError, ValueError):
+        return False, ""
+    refused = [each["error_state"].get("details", "") for each in found if "error_state" in each]
+    return any("active_state" in each for each in found), "".join(refused)
 
 
 def binary() -> str:

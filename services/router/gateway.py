@@ -163,8 +163,20 @@ def cors(settings: GatewaySettings) -> dict[str, Values]:
     return {"envoy.filters.http.cors": packed(f"{_HTTP}.cors.v3.CorsPolicy", policy)}
 
 
-def gateway_listener(settings: GatewaySettings, services: Iterable[Service], descriptors: bytes) -> Resource:
-    """The listener: `services` with their REST mappings, as `descriptors` says."""
+def listener_name(listen: str) -> str:
+    """The name of the listener of the gateway at `listen`."""
+    return f"{GATEWAY}/{listen}"
+
+
+def gateway_node(mesh: str, listen: str) -> str:
+    """The node id of the Envoy that is the gateway of a mesh at `listen`."""
+    return f"{GATEWAY}/{mesh}/{listen}"
+
+
+def gateway_listener(
+    settings: GatewaySettings, services: Iterable[Service], descriptors: bytes, mesh: str = "default"
+) -> Resource:
+    """The listener of one gateway of a mesh: `services` with their REST mappings, as `descriptors` says."""
     services = tuple(services)
     text = base64.b64encode(descriptors).decode()
     headers = {
@@ -209,8 +221,9 @@ def gateway_listener(settings: GatewaySettings, services: Iterable[Service], des
         }
     )
     network_filter = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+    name = listener_name(settings.listen)
     listener = {
-        "name": GATEWAY,
+        "name": name,
         "address": socket_address(settings.listen),
         "filter_chains": [{"filters": [network_filter]}],
         # Filters hold a message whole, so this is also the largest one.
@@ -218,4 +231,5 @@ def gateway_listener(settings: GatewaySettings, services: Iterable[Service], des
         # Two gateways on one port would share its connections unnoticed.
         "enable_reuse_port": False,
     }
-    return Resource(GATEWAY, encode("envoy.config.listener.v3.Listener", listener))
+    body = encode("envoy.config.listener.v3.Listener", listener)
+    return Resource(name, body, audience=gateway_node(mesh, settings.listen))

@@ -47,6 +47,7 @@ class MeshView:
         cache: whose snapshot this router serves.
 
     Attributes:
+        name: of this router.
         ejected: why replicas are kept from traffic, by name.
         events: what happened.
         chronicle: writes what happens.
@@ -64,9 +65,9 @@ class MeshView:
         self._registry = registry
         self._cache = cache
         self._mesh = config.mesh
-        self._name = config.router or f"router-{secrets.token_hex(3)}"
+        self.name = config.router or f"router-{secrets.token_hex(3)}"
         self._own = router_pb2.Router(
-            name=self._name,
+            name=self.name,
             address=config.discovery[0] if not config.routers else config.router_listen,
             gateway=config.gateway_listen,
             host=host_name(),
@@ -78,7 +79,7 @@ class MeshView:
         self.ejected: Ejected = NOBODY
         self.events = Events(redis, keys)
         self.chronicle = Chronicle(self.events, registry, lambda name: self._ejecting.silent_s(name))
-        self._leading = Leading(LeaderLock(redis, keys), self._name, self.chronicle.leader)
+        self._leading = Leading(LeaderLock(redis, keys), self.name, self.chronicle.leader)
 
         def ratio_of(each: ModelVersion) -> float:
             return policy_of(config.policies, each).eject_slow

@@ -53,14 +53,14 @@ class PlanSettings:
         services: the contract.
         routers: `host:port` of the routers that answer what no replica can.
         policies: by service, how its calls are balanced and how they survive, where that was said.
-        gateway: the gateway's listener, or None if there is no gateway.
-        gateway_filters: configuration of the gateway's HTTP filters, by name, for all routes.
+        gateways: the listener of each gateway.
+        gateway_filters: configuration of the gateways' HTTP filters, by name, for all routes.
     """
 
     services: Mapping[str, Service]
     routers: tuple[str, ...]
     policies: Mapping[str, Policy] = field(default_factory=dict)
-    gateway: Resource | None = None
+    gateways: tuple[Resource, ...] = ()
     gateway_filters: Mapping[str, Values] | None = None
 
     def policy(self, each: ModelVersion) -> Policy:
@@ -96,8 +96,7 @@ def plan(
     tables = [routes(name, specs) for name, specs in by_service.items()]
     tables += router_tables(by_service, table, by_http, policies, settings)
     listeners = [api_listener(name) for name in (*by_service, ROUTER)]
-    if settings.gateway is not None:
-        listeners.append(settings.gateway)
+    listeners += settings.gateways
     return Snapshot(
         {CLUSTER: clusters, ENDPOINTS: hosts_of, LISTENER: listeners, ROUTES: tables}, complete=complete
     )
@@ -132,7 +131,7 @@ def router_tables(
     """The routes of the router itself and, where there is one, of the gateway: to all there is."""
     at_router = list(_router_routes(settings.services.values()))
     tables = [routes(ROUTER, at_router)]
-    if settings.gateway is not None:
+    if settings.gateways:
         everything = [spec for specs in by_service.values() for spec in specs] + at_router
         everything += inference_routes.grpc_routes(versions, ROUTER, policies)
         everything += inference_routes.rest_routes(versions, by_http, policies)

@@ -26,9 +26,12 @@ from meshwork.state.drains import Drains
 from meshwork.state.keys import Keys
 from meshwork.state.leases import LeaseBook
 from meshwork.state.log_levels import LogLevels
+from meshwork.state.orders import process_of
 from meshwork.state.traces import Traces
 from meshwork.xds.ads import AdsService
 from meshwork.xds.cache import SnapshotCache
+from meshwork.xds.messages import Values
+from meshwork.xds.snapshot import Resource
 from services.router import contract
 from services.router.admin import AdminService
 from services.router.config import RouterConfig
@@ -165,24 +168,29 @@ class Router:
                 self._confirmed.discard(name)
             elif name not in self._confirmed:
                 self._confirmed.add(name)
-                task = asyncio.create_task(self._confirm(name, generation), name=f"drain of {name}")
+                process = process_of(replica)
+                task = asyncio.create_task(self._confirm(process, generation), name=f"drain of {process}")
                 self._confirming.add(task)
                 task.add_done_callback(self._confirming.discard)
 
-    async def _confirm(self, replica: str, generation: int) -> None:
-        """Tells a draining replica once no client holds a snapshot that has it."""
+    async def _confirm(self, process: str, generation: int) -> None:
+        """Tells a draining replica once no client of this router holds a snapshot that has it."""
         try:
             async with asyncio.timeout(CONFIRM_S):
                 await self.cache.taken(generation)
+                while not await self._told(process):  # noqa: ASYNC110 - Redis tells nobody that it is back
+                    await asyncio.sleep(0.1)
         except TimeoutError:
-            log.warning("a client still holds a snapshot with %s after %g s", replica, CONFIRM_S)
-            return
+            log.warning("a client still holds a snapshot with %s after %g s", process, CONFIRM_S)
+
+    async def _told(self, process: str) -> bool:
         try:
-            await self._drains.confirm(replica)
+            await self._drains.confirm(process, self._view.name)
         except REDIS_AWAY as error:
-            log.warning("%s can't be told that it is out of all snapshots: %s", replica, error)
-            return
-        log.info("%s is out of all snapshots", replica)
+            log.warning("%s can't be told that it is out of all snapshots: %s", process, error)
+            return False
+        log.info("%s is out of all snapshots", process)
+        return True
 
     async def _follow_desired(self) -> None:
         async with contextlib.aclosing(self._desired.watch()) as wishes:
@@ -203,23 +211,26 @@ class Router:
 def plan_settings(config: RouterConfig) -> PlanSettings:
     """What `config` means for the plan."""
     services = contract.services()
-    if not config.gateway_listen:
-        return PlanSettings(services=services, routers=config.discovery, policies=config.policies)
     traced = tracing(config.mesh, config.sampled_percent) if config.otlp else None
-    gateway = GatewaySettings(
-        listen=config.gateway_listen,
-        max_message_bytes=config.max_message_bytes,
-        hash_fields=hash_fields(config.policies),
-        tracing=traced,
-    )
-    if config.cors_origins:
-        gateway = replace(gateway, cors_origins=config.cors_origins)
+    listeners: list[Resource] = []
+    filters: Mapping[str, Values] | None = None
+    for address in config.all_gateways:
+        gateway = GatewaySettings(
+            listen=address,
+            max_message_bytes=config.max_message_bytes,
+            hash_fields=hash_fields(config.policies),
+            tracing=traced,
+        )
+        if config.cors_origins:
+            gateway = replace(gateway, cors_origins=config.cors_origins)
+        listeners.append(gateway_listener(gateway, services.values(), contract.descriptor_set(), config.mesh))
+        filters = cors(gateway)
     return PlanSettings(
         services=services,
         routers=config.discovery,
         policies=config.policies,
-        gateway=gateway_listener(gateway, services.values(), contract.descriptor_set()),
-        gateway_filters=cors(gateway),
+        gateways=tuple(listeners),
+        gateway_filters=filters,
     )
 
 

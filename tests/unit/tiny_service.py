@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,14 @@ class Tiny(nlp_pb2_grpc.NlpServiceServicer):
             embeddings=[nlp_pb2.Embedding(values=[len(text)]) for text in answer.outputs],
             served_by=answer.served_by,
         )
+
+    async def Generate(
+        self, request: nlp_pb2.GenerateRequest, context: Any
+    ) -> AsyncIterator[nlp_pb2.GenerateResponse]:
+        """A piece every 20 ms, as many as are asked for."""
+        for number in range(request.max_output_tokens):
+            yield nlp_pb2.GenerateResponse(text=f"{number} ")
+            await asyncio.sleep(0.02)
 
     ClassifyText = MatchTexts = ExtractEntities = AnswerQuestion = Embed
 

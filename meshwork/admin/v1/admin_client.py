@@ -230,6 +230,28 @@ class AdminClient(calls.SyncService):
         )
         return self._unary("GetDiscovery", request, pb.GetDiscoveryResponse, timeout_s, metadata)
 
+    def get_restart(
+        self,
+        service: str,
+        *,
+        timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
+    ) -> pb.GetRestartResponse:
+        """Shows how far the last rolling restart of a service is.
+
+        Args:
+            service: The service, for example `nlp`.
+            timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.GetRestartRequest(
+            service=service,
+        )
+        return self._unary("GetRestart", request, pb.GetRestartResponse, timeout_s, metadata)
+
 
 class AsyncAdminClient(calls.AsyncService):
     """Adds, loads, unloads and removes models, drains and restarts replicas on the running mesh. A change is written down and taken up by every replica of the service, those that start later included; ListReplicas of RouterService shows how far each one is."""
@@ -452,3 +474,25 @@ class AsyncAdminClient(calls.AsyncService):
             name_contains=name_contains,
         )
         return await self._unary("GetDiscovery", request, pb.GetDiscoveryResponse, timeout_s, metadata)
+
+    async def get_restart(
+        self,
+        service: str,
+        *,
+        timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
+    ) -> pb.GetRestartResponse:
+        """Shows how far the last rolling restart of a service is.
+
+        Args:
+            service: The service, for example `nlp`.
+            timeout_s: seconds until the call fails; None for the client's.
+            metadata: pairs of a name and a value, to send beside the request.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.GetRestartRequest(
+            service=service,
+        )
+        return await self._unary("GetRestart", request, pb.GetRestartResponse, timeout_s, metadata)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,42 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RestartState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RestartStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RestartState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESTART_STATE_UNSPECIFIED: _RestartState.ValueType  # 0
+    """No supervisor has taken it up: whoever started the replica must replace it."""
+    RESTART_STATE_WAITING: _RestartState.ValueType  # 1
+    """A supervisor will replace it when its turn comes."""
+    RESTART_STATE_STARTING: _RestartState.ValueType  # 2
+    """The replica that takes its place starts."""
+    RESTART_STATE_DRAINING: _RestartState.ValueType  # 3
+    """Its successor takes traffic, and it drains."""
+    RESTART_STATE_REPLACED: _RestartState.ValueType  # 4
+    """It is gone."""
+    RESTART_STATE_FAILED: _RestartState.ValueType  # 5
+    """It stays, since its successor did not become ready; `detail` says why. The restart ends there."""
+
+class RestartState(_RestartState, metaclass=_RestartStateEnumTypeWrapper):
+    """How far the replacement of a replica is."""
+
+RESTART_STATE_UNSPECIFIED: RestartState.ValueType  # 0
+"""No supervisor has taken it up: whoever started the replica must replace it."""
+RESTART_STATE_WAITING: RestartState.ValueType  # 1
+"""A supervisor will replace it when its turn comes."""
+RESTART_STATE_STARTING: RestartState.ValueType  # 2
+"""The replica that takes its place starts."""
+RESTART_STATE_DRAINING: RestartState.ValueType  # 3
+"""Its successor takes traffic, and it drains."""
+RESTART_STATE_REPLACED: RestartState.ValueType  # 4
+"""It is gone."""
+RESTART_STATE_FAILED: RestartState.ValueType  # 5
+"""It stays, since its successor did not become ready; `detail` says why. The restart ends there."""
+Global___RestartState: _TypeAlias = RestartState  # noqa: Y015
 
 @_typing.final
 class AddModelRequest(_message.Message):
@@ -574,3 +611,91 @@ class GetDiscoveryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetDiscoveryResponse: _TypeAlias = GetDiscoveryResponse  # noqa: Y015
+
+@_typing.final
+class GetRestartRequest(_message.Message):
+    """Request of GetRestart."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """The service, for example `nlp`."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRestartRequest: _TypeAlias = GetRestartRequest  # noqa: Y015
+
+@_typing.final
+class RestartedReplica(_message.Message):
+    """A replica that a rolling restart is to replace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICA_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SUCCESSOR_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    replica: _builtins.str
+    """Its name."""
+    state: Global___RestartState.ValueType
+    """How far its replacement is."""
+    successor: _builtins.str
+    """Name of the replica that takes its place; empty until there is one."""
+    detail: _builtins.str
+    """Why it failed; empty otherwise."""
+    host: _builtins.str
+    """Host of the supervisor that took it up."""
+    def __init__(
+        self,
+        *,
+        replica: _builtins.str = ...,
+        state: Global___RestartState.ValueType = ...,
+        successor: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        host: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "host", b"host", "replica", b"replica", "state", b"state", "successor", b"successor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartedReplica: _TypeAlias = RestartedReplica  # noqa: Y015
+
+@_typing.final
+class GetRestartResponse(_message.Message):
+    """Response of GetRestart."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTART_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    restart: _builtins.str
+    """Identifier of the restart; empty if none was asked for within the hour."""
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___RestartedReplica]:
+        """The replicas, by name."""
+
+    def __init__(
+        self,
+        *,
+        restart: _builtins.str = ...,
+        replicas: _abc.Iterable[Global___RestartedReplica] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replicas", b"replicas", "restart", b"restart"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRestartResponse: _TypeAlias = GetRestartResponse  # noqa: Y015

@@ -73,6 +73,11 @@ class AdminServiceStub:
                 request_serializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.GetDiscoveryRequest.SerializeToString,
                 response_deserializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.GetDiscoveryResponse.FromString,
                 _registered_method=True)
+        self.GetRestart = channel.unary_unary(
+                '/meshwork.admin.v1.AdminService/GetRestart',
+                request_serializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.GetRestartRequest.SerializeToString,
+                response_deserializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.GetRestartResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -131,6 +136,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRestart(self, request, context):
+        """Shows how far the last rolling restart of a service is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -168,6 +180,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetDiscovery,
                     request_deserializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.GetDiscoveryRequest.FromString,
                     response_serializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.GetDiscoveryResponse.SerializeToString,
+            ),
+            'GetRestart': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRestart,
+                    request_deserializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.GetRestartRequest.FromString,
+                    response_serializer=meshwork_dot_admin_dot_v1_dot_admin__pb2.GetRestartResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -363,6 +380,33 @@ class AdminService:
             '/meshwork.admin.v1.AdminService/GetDiscovery',
             meshwork_dot_admin_dot_v1_dot_admin__pb2.GetDiscoveryRequest.SerializeToString,
             meshwork_dot_admin_dot_v1_dot_admin__pb2.GetDiscoveryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRestart(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwork.admin.v1.AdminService/GetRestart',
+            meshwork_dot_admin_dot_v1_dot_admin__pb2.GetRestartRequest.SerializeToString,
+            meshwork_dot_admin_dot_v1_dot_admin__pb2.GetRestartResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,8 @@ class AdminServiceStub:
     """Replaces the replicas of a service one after another, a new one before each that goes."""
     GetDiscovery: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetDiscoveryRequest, _admin_pb2.GetDiscoveryResponse]
     """Shows what this router tells Envoy and gRPC clients (xDS), and how each one took it."""
+    GetRestart: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetRestartRequest, _admin_pb2.GetRestartResponse]
+    """Shows how far the last rolling restart of a service is."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -75,6 +77,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Replaces the replicas of a service one after another, a new one before each that goes."""
     GetDiscovery: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetDiscoveryRequest, _admin_pb2.GetDiscoveryResponse]  # type: ignore[assignment]
     """Shows what this router tells Envoy and gRPC clients (xDS), and how each one took it."""
+    GetRestart: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetRestartRequest, _admin_pb2.GetRestartResponse]  # type: ignore[assignment]
+    """Shows how far the last rolling restart of a service is."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Adds, loads, unloads and removes models, drains and restarts replicas on the running mesh.
@@ -138,5 +142,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetDiscoveryResponse, _abc.Awaitable[_admin_pb2.GetDiscoveryResponse]]:
         """Shows what this router tells Envoy and gRPC clients (xDS), and how each one took it."""
+
+    @_abc_1.abstractmethod
+    def GetRestart(
+        self,
+        request: _admin_pb2.GetRestartRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetRestartResponse, _abc.Awaitable[_admin_pb2.GetRestartResponse]]:
+        """Shows how far the last rolling restart of a service is."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -469,6 +469,7 @@ class Replica(_message.Message):
     HTTP_ADDRESS_FIELD_NUMBER: _builtins.int
     ZONE_FIELD_NUMBER: _builtins.int
     EJECTION_FIELD_NUMBER: _builtins.int
+    CALLS_IN_FLIGHT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Identifier, unique in the mesh, for example `vision-4f7a`."""
     service: _builtins.str
@@ -487,6 +488,8 @@ class Replica(_message.Message):
     """`host:port` of its HTTP server, for the REST form of the Open Inference Protocol; empty without one."""
     zone: _builtins.str
     """Zone that it runs in, for example `eu-west-1a`; empty if nobody said."""
+    calls_in_flight: _builtins.int
+    """Calls that it still answers while it drains; 0 otherwise."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
         """The models it serves."""
@@ -519,10 +522,11 @@ class Replica(_message.Message):
         http_address: _builtins.str = ...,
         zone: _builtins.str = ...,
         ejection: Global___Ejection | None = ...,
+        calls_in_flight: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ejection", b"ejection", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "devices", b"devices", "ejection", b"ejection", "host", b"host", "http_address", b"http_address", "models", b"models", "name", b"name", "pid", b"pid", "release", b"release", "service", b"service", "start_time", b"start_time", "state", b"state", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "calls_in_flight", b"calls_in_flight", "devices", b"devices", "ejection", b"ejection", "host", b"host", "http_address", b"http_address", "models", b"models", "name", b"name", "pid", b"pid", "release", b"release", "service", b"service", "start_time", b"start_time", "state", b"state", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

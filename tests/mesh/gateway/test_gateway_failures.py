@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 import time
@@ -12,12 +13,14 @@ import grpc
 import psutil
 import pytest
 
+from meshwork.drain import out_of_snapshots
 from meshwork.nlp.v1 import nlp_pb2, nlp_pb2_grpc
 from meshwork.router.v1 import router_pb2
 from meshwork.state.connect import connect
 from meshwork.state.drains import Drains
 from meshwork.state.keys import Keys
 from meshwork.state.leases import LeaseBook
+from meshwork.state.orders import process_of
 
 TIMEOUT_S = 30
 REQUEST = nlp_pb2.EmbedRequest(texts=["a"])
@@ -138,10 +141,12 @@ async def test_a_draining_replica_is_told_once_no_snapshot_has_it(mesh: Any, cha
     replica.state = router_pb2.REPLICA_STATE_READY
     replica.models.add(name="other", version="99", state=router_pb2.MODEL_STATE_READY)
     await book.renew(replica, 60)
-    assert not await drains.confirmed("nlp-9", 0.5)
+    assert await drains.missing(process_of(replica))
     replica.state = router_pb2.REPLICA_STATE_DRAINING
     await book.renew(replica, 60)
-    assert await drains.confirmed("nlp-9", 20)
+    async with asyncio.timeout(20):
+        await out_of_snapshots(drains, process_of(replica), int, 20)
+    assert not await drains.missing(process_of(replica))
     await book.revoke("nlp-9")
     await redis.aclose()
 

@@ -15,6 +15,7 @@ from meshwork.state.desired import Desired
 from meshwork.state.drains import Drains
 from meshwork.state.keys import Keys
 from meshwork.state.leases import LeaseBook
+from meshwork.state.orders import Orders
 from meshwork.state.wishes import Wish, Wishes
 from services.recommendation.histories import Histories, Taken
 from services.router.registry import Registry
@@ -64,9 +65,12 @@ async def test_leases_desired_numbers_drains_and_wishes_are_kept(redis: Redis) -
     assert await book.all() == {}
     await desired.set("nlp", 2)
     assert await desired.all() == {"nlp": 2}
-    waiting = asyncio.create_task(drains.confirmed("nlp-1", 20))
-    await drains.confirm("nlp-1")
-    assert await waiting
+    await drains.confirm("nlp-1/1", "router")
+    assert not await drains.missing("nlp-1/1")
+    orders = Orders(redis, KEYS)
+    waiting = asyncio.create_task(orders.until_drain("nlp-1/1"))
+    await orders.drain("nlp-1/1")
+    await asyncio.wait_for(waiting, 20)
     await wishes.make(Wish(service="nlp", name="m", state="loaded", config=ModelConfig(source="starter://m")))
     assert [wish.name for wish in (await wishes.all()).values()] == ["m"]
 

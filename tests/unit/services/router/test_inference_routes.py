@@ -150,7 +150,7 @@ def test_names_are_the_same_whatever_order_replicas_come_in() -> None:
 
 def test_http_clusters_are_checked_on_the_grpc_port_and_speak_http_1() -> None:
     settings = PlanSettings(
-        services=contract.services(), routers=("127.0.0.1:9000",), gateway=Resource("gateway", b"")
+        services=contract.services(), routers=("127.0.0.1:9000",), gateways=(Resource("gateway", b""),)
     )
     snapshot: Snapshot = plan(TWO, settings)
     cluster: Values = decode(

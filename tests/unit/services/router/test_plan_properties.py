@@ -63,7 +63,7 @@ GATEWAY = Resource("gateway", b"")
 
 def settings_with(policies: dict[str, Policy]) -> PlanSettings:
     return PlanSettings(
-        services=contract.services(), routers=("127.0.0.1:9000",), policies=policies, gateway=GATEWAY
+        services=contract.services(), routers=("127.0.0.1:9000",), policies=policies, gateways=(GATEWAY,)
     )
 
 

@@ -153,7 +153,28 @@ def test_grpc_clients_find_each_service_and_envoy_only_its_gateway() -> None:
     assert not any(resource.listed for resource in without.resources(LISTENER).values())
     settings = plan_settings(RouterConfig(gateway_listen="127.0.0.1:8080"))
     listed = [name for name, each in plan((), settings).resources(LISTENER).items() if each.listed]
-    assert listed == ["gateway"]
+    assert listed == ["gateway/127.0.0.1:8080"]
+
+
+def test_every_router_makes_the_same_snapshot_in_which_each_gateway_gets_its_own_listener() -> None:
+    routers, gateways = ("127.0.0.1:9000", "127.0.0.1:9001"), ("127.0.0.1:8080", "127.0.0.1:8081")
+    snapshots = [
+        plan(
+            [replica("a", "m@1")],
+            plan_settings(
+                RouterConfig(
+                    router_listen=address, routers=routers, gateway_listen=own, gateways=gateways, mesh="m"
+                )
+            ),
+        )
+        for address, own in zip((*routers, "127.0.0.1:9002"), (*gateways, ""), strict=True)
+    ]
+    assert len({snapshot.version for snapshot in snapshots}) == 1
+    for gateway in gateways:
+        offered = [
+            each for each in snapshots[0].resources(LISTENER).values() if each.offered(f"gateway/m/{gateway}")
+        ]
+        assert [each.name for each in offered] == [f"gateway/{gateway}"]
 
 
 def test_a_model_name_in_a_header_is_plain_ascii_and_reads_back() -> None:
