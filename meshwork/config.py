@@ -94,6 +94,17 @@ class GatewayConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class TracingConfig:
+    """Which calls are traced, and where their spans go."""
+
+    otlp: Annotated[str, StringConstraints(pattern=r"^(http://[^/\s]+:[0-9]{1,5})?$")] = ""  # "": the mesh
+    sample: Annotated[float, Field(ge=0, le=1)] = 1.0  # share of the calls that bring no trace along
+    jaeger: Annotated[str, StringConstraints(pattern=r"^(https?://\S+)?$")] = ""  # its UI, for links
+    keep_mb: Annotated[int, Field(ge=1, le=65536)] = 64  # of traces in Redis, where `otlp` is empty
+    slow_ms: Annotated[int, Field(ge=1)] = 1000  # traces as long are kept longer, as failed ones are
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class MeshConfig:
     """All of `mesh.yaml`."""
 
@@ -101,6 +112,7 @@ class MeshConfig:
     redis: Annotated[str, AfterValidator(_redis)] = ""  # URL; "" runs a Valkey inside
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     routers: Annotated[int, Field(ge=1, le=100)] = 1  # processes to run; never fewer than gateways
+    tracing: TracingConfig = field(default_factory=TracingConfig)
     services: dict[ServiceName, ServiceConfig] = field(default_factory=dict)
 
     @property
@@ -126,6 +138,19 @@ class MeshConfig:
         """
         check_url(url, "--redis")
         return replace(self, redis=url)
+
+    def with_otlp(self, endpoint: str) -> MeshConfig:
+        """The same mesh with its traces sent to the OTLP endpoint `endpoint`.
+
+        Raises:
+            ConfigError: it is not http://HOST:PORT.
+        """
+        try:
+            return _ADAPTER.validate_python(replace(self, tracing=replace(self.tracing, otlp=endpoint)))
+        except ValidationError:
+            raise ConfigError(
+                f"--otlp: should be http://HOST:PORT (OTLP over gRPC), not {endpoint!r}"
+            ) from None
 
     def with_replicas(self, counts: Mapping[str, int]) -> MeshConfig:
         """The same mesh with other numbers of replicas.

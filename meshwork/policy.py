@@ -77,7 +77,7 @@ class Policy:
     retries: Retries = 2  # the most times that a call that may be repeated is, on other replicas
     hedge_after_ms: HedgeMs = 0  # ask a second replica after so long, of read-only calls; 0 for never
     panic_percent: Percent = 10  # with fewer replicas in health, calls go to all of them
-    slow_start_s: SlowStartS = 5  # a new replica's share grows over so long; 0 for at once
+    slow_start_s: SlowStartS = 5  # a new replica's share grows over so long (not weighted)
     eject_slow: Times = 8  # times as slow as its peers puts a replica out; 0 for never
     models: dict[str, ModelPolicy] = field(default_factory=dict)  # by NAME or NAME@VERSION
 

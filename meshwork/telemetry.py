@@ -22,7 +22,13 @@ def wanted(environment: Mapping[str, str] = os.environ) -> bool:
     return not disabled and any(environment.get(name) for name in ENDPOINTS)
 
 
-def start(service: str, instance: str, facts: Mapping[str, str] | None = None) -> None:
+def start(
+    service: str,
+    instance: str,
+    facts: Mapping[str, str] | None = None,
+    *,
+    endpoint: str | None = None,
+) -> None:
     """Makes and sends spans from now on, if the environment says where to.
 
     What the process does of its own accord (a lease renewed each second) begins no trace: commands
@@ -32,8 +38,10 @@ def start(service: str, instance: str, facts: Mapping[str, str] | None = None) -
         service: `service.name` of the spans, for example `nlp`.
         instance: `service.instance.id`, the name of the replica or router.
         facts: further attributes of the process, by name.
+        endpoint: where spans go, instead of where the environment says; "" to make them, so that calls
+            have a trace, and to send them nowhere.
     """
-    if not wanted():
+    if endpoint is None and not wanted():
         return
     # A process without traces pays for none of these.
     from opentelemetry import trace
@@ -53,10 +61,13 @@ def start(service: str, instance: str, facts: Mapping[str, str] | None = None) -
             **(facts or {}),
         }
     )
-    processor = BatchSpanProcessor(OTLPSpanExporter(insecure=_insecure()))
     provider = TracerProvider(resource=resource)
-    provider.add_span_processor(processor)
     trace.set_tracer_provider(provider)
+    if endpoint == "":
+        return
+    exporter = OTLPSpanExporter(endpoint=endpoint, insecure=_insecure(endpoint))
+    processor = BatchSpanProcessor(exporter)
+    provider.add_span_processor(processor)
     within_calls = TracerProvider(sampler=ParentBased(root=ALWAYS_OFF), resource=resource)
     within_calls.add_span_processor(processor)
     RedisInstrumentor().instrument(tracer_provider=within_calls)
@@ -64,16 +75,15 @@ def start(service: str, instance: str, facts: Mapping[str, str] | None = None) -
 
 def stop() -> None:
     """Sends what is still to send, within the exporter's own timeout."""
-    if wanted():
-        from opentelemetry import trace
-        from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry import trace
 
-        provider = trace.get_tracer_provider()
-        if isinstance(provider, TracerProvider):
-            provider.shutdown()
+    provider = trace.get_tracer_provider()
+    # One of the API's own has nothing to send.
+    if (shutdown := getattr(provider, "shutdown", None)) is not None:
+        shutdown()
 
 
-def _insecure() -> bool | None:
+def _insecure(endpoint: str | None) -> bool | None:
     """An endpoint without a scheme is taken as `http://`; one with a scheme says it itself."""
-    endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "")
-    return None if "://" in endpoint else True
+    found = endpoint or next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "")
+    return None if "://" in found else True

@@ -62,7 +62,7 @@ class Partition(Fault):
         self.address = f"{SHOWN}:{port}"
         await self._relay((HIDDEN, port), SHOWN, port)
         redis_url = await self._through_relay(record.redis_url)
-        command = commands.replica(config, self._service, settings, self.victim, redis_url)
+        command = commands.replica(config, self._service, settings, self.victim, redis_url, self.mesh.routers)
         log = self.mesh.home.open_log(self.victim)
         try:
             self._process = await asyncio.create_subprocess_exec(

@@ -24,7 +24,7 @@ from google.protobuf.message import Message
 
 from meshwork import client
 from meshwork.calls import many_media, media
-from meshwork.cli import render
+from meshwork.cli import render, tracing
 from meshwork.cli.console import address_option, as_data, gateway_address, print_json, reports_errors
 from meshwork.contract import SERVICES, descriptor
 
@@ -251,13 +251,17 @@ def _command(service: str, method: MethodDescriptor) -> click.Command:
         address: str,
         timeout: float | None,
         call_priority: client.Priority,
+        traced: bool,
         output: Path | None = None,
         **given: Any,
     ) -> None:
         values = {field.field.name: field.value(given) for field in fields}
         arguments = {name: value for name, value in values.items() if value is not None}
         snake = command_name(method.name).replace("-", "_")
-        with client.connect(gateway_address(address), priority=call_priority) as mesh:
+        with (
+            tracing.told(traced, address),
+            client.connect(gateway_address(address), priority=call_priority) as mesh,
+        ):
             answer = getattr(getattr(mesh, service), snake)(**arguments, timeout_s=timeout)
             if method.server_streaming:
                 _show_stream(answer, as_json)
@@ -292,6 +296,11 @@ def _command(service: str, method: MethodDescriptor) -> click.Command:
             type=click.Choice(("interactive", "default", "batch")),
             default="default",
             help="How soon a busy replica takes it: before default calls, among them, or after.",
+        )
+    )
+    parameters.append(
+        click.Option(
+            ["--trace", "traced"], is_flag=True, help="Say which trace shows this call, and how to see it."
         )
     )
     command = click.RichCommand(

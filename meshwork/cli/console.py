@@ -105,6 +105,7 @@ def reports_errors(command: F) -> F:
                             "reason": error.reason,
                             "message": str(error),
                             "metadata": error.metadata,
+                            "trace_id": error.trace_id,
                         }
                     }
                 )
@@ -112,6 +113,8 @@ def reports_errors(command: F) -> F:
                 err.print(f"[bold red]{error.code.name}[/] {escape(str(error))}")
                 if error.retry_after_s is not None:
                     err.print(f"Try again in {error.retry_after_s:.2g} s.")
+                if error.trace_id:
+                    err.print(f"Its trace: meshwork trace show {error.trace_id}", style="dim")
             raise SystemExit(1) from error
         except ConfigError as error:
             err.print(f"[bold red]The configuration can't be used[/]\n{escape(str(error))}")

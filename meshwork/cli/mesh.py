@@ -72,6 +72,13 @@ def _counts(pairs: tuple[str, ...]) -> dict[str, int]:
     help="Keep state in this Redis, not in an own Valkey: redis://, rediss:// (TLS), "
     "redis+sentinel://HOST,HOST/MASTER or redis+cluster://HOST,HOST.",
 )
+@click.option(
+    "--otlp",
+    default="",
+    metavar="URL",
+    help="Send traces to this OTLP endpoint (gRPC), for example http://localhost:4317 of Jaeger; without it "
+    "the mesh keeps the last ones itself: `meshwork trace`.",
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the gateway; of several, of the first.")
 @click.option(
     "--routers", type=click.IntRange(1, 100), help="Router processes; at least one for each gateway."
@@ -84,6 +91,7 @@ def up(
     detach: bool,
     config_file: Path | None,
     redis_url: str,
+    otlp: str,
     port: int | None,
     routers: int | None,
     replicas: tuple[str, ...],
@@ -108,6 +116,8 @@ def up(
         settings = settings.with_routers(routers)
     if redis_url:
         settings = settings.with_redis(redis_url)
+    if otlp:
+        settings = settings.with_otlp(otlp)
     home = Home.from_environment()
     raise SystemExit(asyncio.run(_up_detached(home, settings) if detach else _up(home, settings)))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from meshwork import telemetry
 from meshwork.config import MeshConfig, ServiceConfig
 from meshwork.errors import FailedPrecondition
 from meshwork.model_config import list_to_json
@@ -62,12 +63,37 @@ def router(config: MeshConfig, redis_url: str, listens: Sequence[str], index: in
             "MESHWORK_RUN_DIR": str(run_dir),
             "MESHWORK_MAX_MESSAGE_BYTES": str(config.gateway.max_message_bytes),
             "MESHWORK_POLICIES": policies_to_json(policies),
+            "MESHWORK_TRACE_MB": str(config.tracing.keep_mb),
+            "MESHWORK_TRACE_SLOW_MS": str(config.tracing.slow_ms),
+            **_tracing(config, listens),
         },
     )
 
 
-def replica(config: MeshConfig, service: str, settings: ServiceConfig, name: str, redis_url: str) -> Command:
-    """A replica of `service`."""
+def _tracing(config: MeshConfig, routers: Sequence[str]) -> dict[str, str]:
+    """Where spans go: as the mesh file says, else as our own environment does, else to a router."""
+    sampler = {
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": str(config.tracing.sample),
+    }
+    if not config.tracing.otlp and telemetry.wanted():
+        return sampler
+    return sampler | {"OTEL_EXPORTER_OTLP_ENDPOINT": config.tracing.otlp or f"http://{routers[0]}"}
+
+
+def replica(
+    config: MeshConfig,
+    service: str,
+    settings: ServiceConfig,
+    name: str,
+    redis_url: str,
+    routers: Sequence[str],
+) -> Command:
+    """A replica of `service`.
+
+    Args:
+        routers: `host:port` of each.
+    """
     return Command(
         argv=python_module(f"services.{service}"),
         environment={
@@ -81,5 +107,6 @@ def replica(config: MeshConfig, service: str, settings: ServiceConfig, name: str
             "MESHWORK_MEMORY_BYTES": str(settings.memory_bytes),
             "MESHWORK_ZONE": settings.zone,
             "MESHWORK_DRAIN_S": str(settings.drain_s),
+            **_tracing(config, routers),
         },
     )

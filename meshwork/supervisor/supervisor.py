@@ -189,7 +189,9 @@ class Supervisor:
 
     def _start_replica(self, service: str, settings: ServiceConfig) -> str:
         name = f"{service}-{secrets.token_hex(2)}"
-        command = commands.replica(self._config, service, settings, name, self._redis_url)
+        command = commands.replica(
+            self._config, service, settings, name, self._redis_url, self._router_listens
+        )
         self._add(name, "replica", command, service)
         return name
 

@@ -92,7 +92,8 @@ def _values(choice: Choice, balancing: Balancing) -> Values:
         values["choice_count"] = 2
     elif choice == "ring_hash":
         return {"minimum_ring_size": RING_SIZE, "hash_function": "XX_HASH"}
-    if balancing.slow_start_s:
+    # By its reports a new host's weight grows by itself: see meshwork.serving.load.
+    if balancing.slow_start_s and choice != "weighted_round_robin":
         values["slow_start_config"] = {
             "slow_start_window": f"{balancing.slow_start_s:g}s",
             "min_weight_percent": {"value": SLOW_START_LEAST_PERCENT},

@@ -41,6 +41,8 @@ class RouterConfig:
     policies: Mapping[str, Policy] = field(default_factory=dict)  # MESHWORK_POLICIES: JSON, by service
     max_message_bytes: int = MAX_MESSAGE_BYTES  # MESHWORK_MAX_MESSAGE_BYTES: largest request message
     otlp: str = ""  # OTEL_EXPORTER_OTLP_ENDPOINT, its host:port: where the gateway sends its spans
+    trace_mb: int = 64  # MESHWORK_TRACE_MB: megabytes of traces that are kept in Redis
+    trace_slow_ms: int = 1000  # MESHWORK_TRACE_SLOW_MS: traces as long are kept longer
     sampled_percent: float = 100.0  # OTEL_TRACES_SAMPLER_ARG: of calls that bring no trace along
 
     def __post_init__(self) -> None:
@@ -120,7 +122,7 @@ class RouterConfig:
             text = environment.get(variable)
             if text is None:
                 continue
-            if name in ("max_message_bytes", "gateway_threads"):
+            if name in ("max_message_bytes", "gateway_threads", "trace_mb", "trace_slow_ms"):
                 if not text.isdecimal():
                     raise ConfigError(f"{variable}: should be a whole number, not {text!r}")
                 given[name] = int(text)

@@ -77,7 +77,9 @@ class Router:
         self._registry = Registry(book, memory=Memory(config.folder, config.mesh))
         self._desired = Desired(redis, keys)
         self._drains = Drains(redis, keys)
-        self._traces = Traces(redis, keys)
+        self._traces = Traces(
+            redis, keys, bound_bytes=config.trace_mb << 20, slow_s=config.trace_slow_ms / 1000
+        )
         self.spans = TraceStore(self._traces)
         self._wanted: Mapping[str, int] = {}
         self._settings = plan_settings(config)
