@@ -21,6 +21,7 @@ def test_the_service_config_names_each_method_that_is_repeated_and_no_other() ->
     names = {f"{name['service']}/{name['method']}" for name in entry["name"]}
     assert names == {
         "meshwork.admin.v1.AdminService/GetDiscovery",
+        "meshwork.admin.v1.AdminService/GetRestart",
         "meshwork.recommendation.v1.RecommendationService/RecordEvents",
         "meshwork.recommendation.v1.RecommendationService/Recommend",
         "meshwork.recommendation.v1.RecommendationService/SimilarItems",
