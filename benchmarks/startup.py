@@ -31,6 +31,7 @@ FOREIGN = {
     "speech": ("torch", "transformers", "PIL", "envoy_data_plane"),
     "translation": ("transformers", "PIL", "pocketsphinx", "envoy_data_plane"),
     "recommendation": ("transformers", "PIL", "tokenizers", "pocketsphinx", "envoy_data_plane"),
+    "pipeline": ("torch", "transformers", "PIL", "tokenizers", "pocketsphinx", "envoy_data_plane"),
 }
 
 

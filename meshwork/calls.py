@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 import grpc
-from google.protobuf import descriptor_pool
+from google.protobuf import descriptor_pool, struct_pb2
 from google.protobuf.message import Message
 
 from meshwork import spans
@@ -76,6 +77,39 @@ def seed(given: int | None, temperature: float) -> int | None:
     return random.getrandbits(62) if given is None and temperature else given
 
 
+def told(request: Message) -> Metadata:
+    """The metadata that tells routes of a request, since they do not read it."""
+    model = getattr(request, "model", "")
+    named: Metadata = ((MODEL_HEADER, header_value(model)),) if model else ()
+    return (*named, (IDEMPOTENCY_HEADER, "1")) if getattr(request, REQUEST_ID, "") else named
+
+
+def struct(value: Mapping[str, Any] | struct_pb2.Struct) -> struct_pb2.Struct:
+    """`value` as a Struct; bytes in it become base64.
+
+    Raises:
+        InvalidArgument: something in it is no JSON value.
+    """
+    if isinstance(value, struct_pb2.Struct):
+        return value
+    made = struct_pb2.Struct()
+    try:
+        made.update(_jsonable(value))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvalidArgument(
+            f"should hold texts, numbers, bytes, lists and mappings by text alone: {error}", field="inputs"
+        ) from error
+    return made
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return {name: _jsonable(entry) for name, entry in value.items()}
+    return [_jsonable(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
 def _serialized(request: Message) -> bytes:
     return request.SerializeToString()
 
@@ -136,10 +170,7 @@ class _Service:
 
     def _sent(self, request: Message, metadata: Metadata) -> Metadata:
         """The metadata of a call: the client's, the call's, and what tells routes of the request."""
-        sent = (*self._metadata, *metadata)
-        if model := getattr(request, "model", ""):
-            sent = (*sent, (MODEL_HEADER, header_value(model)))
-        return (*sent, (IDEMPOTENCY_HEADER, "1")) if getattr(request, REQUEST_ID, "") else sent
+        return (*self._metadata, *metadata, *told(request))
 
     def _deadline(self, timeout_s: float | None) -> _Deadline:
         return _Deadline(self._timeout_s if timeout_s is None else timeout_s)

@@ -23,6 +23,7 @@ from meshwork.admin.v1.admin_client import AdminClient, AsyncAdminClient
 from meshwork.calls import Metadata
 from meshwork.names import CALLER_HEADER, PRIORITY_HEADER, header_value
 from meshwork.nlp.v1.nlp_client import AsyncNlpClient, NlpClient
+from meshwork.pipeline.v1.pipeline_client import AsyncPipelineClient, PipelineClient
 from meshwork.recommendation.v1.recommendation_client import (
     AsyncRecommendationClient,
     RecommendationClient,
@@ -85,7 +86,7 @@ class Client:
     """A mesh, called from threads. Close it, or use it in a `with`.
 
     Attributes:
-        vision, nlp, speech, translation, recommendation: the five services.
+        vision, nlp, speech, translation, recommendation, pipeline: the services.
         router: discovery of services, replicas and models.
         admin: adding, loading, unloading and removing models; only where `address` is a router's own.
         trace: the traces that the mesh keeps; only there, too.
@@ -99,6 +100,7 @@ class Client:
         self.speech = make(SpeechClient, "speech")
         self.translation = make(TranslationClient, "translation")
         self.recommendation = make(RecommendationClient, "recommendation")
+        self.pipeline = make(PipelineClient, "pipeline")
         self.router = make(RouterClient, "router")
         self.admin = make(AdminClient, "router")
         self.trace = make(TraceClient, "router")
@@ -119,7 +121,7 @@ class AsyncClient:
     """A mesh, called from asyncio. Close it, or use it in an `async with`.
 
     Attributes:
-        vision, nlp, speech, translation, recommendation: the five services.
+        vision, nlp, speech, translation, recommendation, pipeline: the services.
         router: discovery of services, replicas and models.
         admin: adding, loading, unloading and removing models; only where `address` is a router's own.
         trace: the traces that the mesh keeps; only there, too.
@@ -133,6 +135,7 @@ class AsyncClient:
         self.speech = make(AsyncSpeechClient, "speech")
         self.translation = make(AsyncTranslationClient, "translation")
         self.recommendation = make(AsyncRecommendationClient, "recommendation")
+        self.pipeline = make(AsyncPipelineClient, "pipeline")
         self.router = make(AsyncRouterClient, "router")
         self.admin = make(AsyncAdminClient, "router")
         self.trace = make(AsyncTraceClient, "router")

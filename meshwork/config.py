@@ -34,7 +34,7 @@ _STRICT = ConfigDict(extra="forbid")
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}")
 _LARGEST_PORT = 65535
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-ServiceName = Literal["vision", "nlp", "speech", "translation", "recommendation"]
+ServiceName = Literal["vision", "nlp", "speech", "translation", "recommendation", "pipeline"]
 
 
 def _redis(url: str) -> str:

@@ -6,7 +6,7 @@ import importlib
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-SERVICES = ("vision", "nlp", "speech", "translation", "recommendation")
+SERVICES = ("vision", "nlp", "speech", "translation", "recommendation", "pipeline")
 
 
 def descriptor(service: str) -> ServiceDescriptor:

@@ -81,6 +81,7 @@ class ServiceContext:
     models: ModelTable
     redis: Redis
     keys: Keys
+    config: ReplicaConfig = field(default_factory=ReplicaConfig)
 
 
 class _CallLoad:
@@ -150,7 +151,7 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
         front=config.front,
     )
     module, _, name = spec.servicer.partition(":")
-    servicer = getattr(importlib.import_module(module), name)(ServiceContext(models, redis, keys))
+    servicer = getattr(importlib.import_module(module), name)(ServiceContext(models, redis, keys, config))
     watching = _CallLoad(load)
     add_servicer(server, spec.full_name, servicer, watching)
     inference = Inference(spec.name, spec.full_name, models)

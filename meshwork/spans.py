@@ -7,7 +7,7 @@ the caller's context is carried on all the same, so that errors and logs can nam
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import grpc
@@ -48,13 +48,18 @@ def served(full_name: str, method: str, metadata: Iterable[tuple[str, str | byte
 
 
 @contextmanager
-def calling(full_name: str, method: str) -> Iterator[tuple[tuple[str, str], ...]]:
+def calling(
+    full_name: str, method: str, more: Mapping[str, str] | None = None
+) -> Iterator[tuple[tuple[str, str], ...]]:
     """The span of a call that is being made, as a part of the current one; gives the metadata to send.
 
     It is not made current: a stream's caller goes on with work of its own between two answers. An
     error that does not name its trace is told it.
+
+    Args:
+        more: further attributes.
     """
-    attributes = {"rpc.system": "grpc", "rpc.service": full_name, "rpc.method": method}
+    attributes = {"rpc.system": "grpc", "rpc.service": full_name, "rpc.method": method, **(more or {})}
     span = tracer.start_span(f"{full_name}/{method}", kind=SpanKind.CLIENT, attributes=attributes)
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier, trace.set_span_in_context(span))

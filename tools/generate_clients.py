@@ -25,6 +25,7 @@ SCALARS = {
     Field.TYPE_FLOAT: ("float", "0.0"),
     Field.TYPE_DOUBLE: ("float", "0.0"),
 }
+STRUCT = ".google.protobuf.Struct"  # which callers give as a mapping
 MEDIA = ("Image", "Audio")  # messages that callers give as a path, as bytes or as a data: URI
 
 
@@ -63,8 +64,7 @@ class Writer:
             "",
             "from __future__ import annotations",
             "",
-            "from collections.abc import AsyncIterator, Iterator, Sequence",
-            "",
+            *self.imports(),
             "from meshwork import calls",
             f"from {self.file.package} import {self.module} as pb",
         ]
@@ -72,6 +72,15 @@ class Writer:
             for flavour in ("Sync", "Async"):
                 lines += ["", "", *self.class_lines(index, service, flavour)]
         return "\n".join(lines) + "\n"
+
+    def imports(self) -> Iterator[str]:
+        """What a module needs beside the SDK."""
+        structs = any(field.type_name == STRUCT for each in self.file.message_type for field in each.field)
+        mapping = "Mapping, " if structs else ""
+        yield f"from collections.abc import AsyncIterator, Iterator, {mapping}Sequence"
+        if structs:
+            yield from ("from typing import Any", "", "from google.protobuf import struct_pb2")
+        yield ""
 
     def class_lines(
         self, index: int, service: descriptor_pb2.ServiceDescriptorProto, flavour: str
@@ -194,6 +203,8 @@ class Writer:
             return f"Sequence[{inner}]", "()", name
         if field.type == Field.TYPE_MESSAGE and short in MEDIA:
             return f"calls.Media | pb.{short}", "None", f"calls.media(pb.{short}, {name})"
+        if field.type_name == STRUCT:
+            return "Mapping[str, Any] | struct_pb2.Struct", "", f"calls.struct({name})"
         if field.type == Field.TYPE_MESSAGE:
             return f"pb.{short} | None", "None", name
         if field.type == Field.TYPE_ENUM:

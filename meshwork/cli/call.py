@@ -24,7 +24,7 @@ from google.protobuf.message import Message
 
 from meshwork import client
 from meshwork.calls import many_media, media
-from meshwork.cli import render, tracing
+from meshwork.cli import entries, render, tracing
 from meshwork.cli.console import address_option, as_data, gateway_address, print_json, reports_errors
 from meshwork.contract import SERVICES, descriptor
 
@@ -35,6 +35,7 @@ ALIASES = {
     "language_code": "language",
 }
 ARGUMENTS = {"meshwork.nlp.v1.GenerateRequest.prompt"}  # given without a flag, though optional
+STRUCT = "google.protobuf.Struct"  # given as words: see meshwork.cli.entries
 CONTENT = "content"  # the field that makes a message one which is read from a file
 
 
@@ -102,6 +103,9 @@ class _Field:
             for extra in message.fields:
                 if extra.containing_oneof is None:
                     yield self._option(extra)
+        elif message is not None and message.full_name == STRUCT:
+            metavar = f"[{entries.METAVAR}]..."
+            yield click.Argument([name], nargs=-1, type=entries.Entries(), metavar=metavar)
         elif message is not None and field.is_repeated and not _required(field):
             names = ": ".join(inner.name.upper() for inner in message.fields)
             yield self._option(field, type=_Pair(message), metavar=f"'{names}'")
@@ -159,6 +163,8 @@ class _Field:
         field, message = self.field, self.field.message_type
         if message is None:
             return _scalar(field, given[field.name])
+        if message.full_name == STRUCT:
+            return {name: entry for word in given[field.name] for name, entry in word.items()}
         kind = message_factory.GetMessageClass(message)
         if _is_media(message):
             if field.is_repeated:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from rich.console import Console
@@ -17,6 +19,7 @@ from meshwork.cli.console import err, out
 
 _CONTROLS = {code: None for code in (*range(32), 127) if chr(code) not in "\n\t"}
 _SHOWN_NUMBERS = 6  # of a vector; --json prints all
+_SHOWN_TEXT = 500  # characters of a text within a mapping
 _BOX = ["left", "top", "right", "bottom"]
 
 
@@ -152,6 +155,8 @@ def _one(field: FieldDescriptor, value: Any) -> str:
     if [inner.name for inner in field.message_type.fields] == _BOX:
         return f"{value.left:.6g}, {value.top:.6g} to {value.right:.6g}, {value.bottom:.6g}"
     name = field.message_type.full_name
+    if name == "google.protobuf.Struct":
+        return json.dumps(_shortened(json_format.MessageToDict(value)), ensure_ascii=False, indent=2)
     if name == "google.protobuf.Duration":
         return f"{value.ToTimedelta() / datetime.timedelta(seconds=1):.2f} s"
     if name == "google.protobuf.Timestamp":
@@ -161,6 +166,17 @@ def _one(field: FieldDescriptor, value: Any) -> str:
         for inner, content in value.ListFields()
         if not (inner.is_repeated and inner.message_type is not None)
     )
+
+
+def _shortened(value: Any) -> Any:
+    """JSON's values with long texts cut: files as base64, which --json prints whole."""
+    if isinstance(value, dict):
+        return {name: _shortened(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_shortened(entry) for entry in value]
+    if isinstance(value, str) and len(value) > _SHOWN_TEXT:
+        return f"{value[:20]}... ({len(value)} characters)"
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _served_by(served: Any, console: Console = out) -> None:

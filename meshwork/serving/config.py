@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Self, get_args
 
 from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
+from meshwork.channel import addresses as addresses_of
 from meshwork.devices import parse_devices
-from meshwork.errors import ConfigError
+from meshwork.errors import ConfigError, InvalidArgument
 from meshwork.front import Front
 from meshwork.model_config import ModelConfig, list_from_json
 from meshwork.state.connect import check_url
@@ -30,6 +31,7 @@ class ReplicaConfig:
     listen: str = "127.0.0.1:0"  # MESHWORK_LISTEN: host:port to serve on; port 0 takes a free one
     http_listen: str = ""  # MESHWORK_HTTP_LISTEN: host:port of REST; "" for a free one beside it; or "off"
     advertise: str = ""  # MESHWORK_ADVERTISE: host at which others reach it; "" for the one it listens on
+    routers: str = ""  # MESHWORK_ROUTERS: host:port of routers, by comma, of a service that calls others
     zone: str = ""  # MESHWORK_ZONE: where it runs, for example eu-west-1a; "" if nobody says
     device: str = "cpu"  # MESHWORK_DEVICE: for models that name none, for example cuda:0
     models: tuple[ModelConfig, ...] = field(default=())  # MESHWORK_MODELS: JSON list; empty for the starters
@@ -61,6 +63,10 @@ class ReplicaConfig:
             raise ConfigError(f"MESHWORK_DEVICE: {error}") from error
         if not re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})?", self.zone):
             raise ConfigError(f"MESHWORK_ZONE: should be a name such as eu-west-1a, not {self.zone!r}")
+        try:
+            addresses_of(self.routers or self.listen)
+        except InvalidArgument as error:
+            raise ConfigError(f"MESHWORK_ROUTERS: {error.remedy}") from error
         if self.front not in get_args(Front):
             raise ConfigError(f"MESHWORK_FRONT: should be core or aio, not {self.front!r}")
         if not 0.5 <= self.lease_ttl_s <= 3600:  # NaN fails too

@@ -92,7 +92,7 @@ def replica(
     """A replica of `service`.
 
     Args:
-        routers: `host:port` of each.
+        routers: `host:port` of each; it asks them where others are if it calls them.
     """
     return Command(
         argv=python_module(f"services.{service}"),
@@ -105,6 +105,7 @@ def replica(
             "MESHWORK_MAX_MESSAGE_BYTES": str(config.gateway.max_message_bytes),
             "MESHWORK_MODELS": list_to_json(settings.models),
             "MESHWORK_MEMORY_BYTES": str(settings.memory_bytes),
+            "MESHWORK_ROUTERS": ",".join(routers),
             "MESHWORK_ZONE": settings.zone,
             "MESHWORK_DRAIN_S": str(settings.drain_s),
             **_tracing(config, routers),

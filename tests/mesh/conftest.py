@@ -18,7 +18,7 @@ from meshwork.supervisor.home import Home, MeshRecord
 from meshwork.supervisor.ports import free_port
 
 ROOT = Path(__file__).parents[2]
-SERVICES = ("vision", "nlp", "speech", "translation", "recommendation")
+SERVICES = ("vision", "nlp", "speech", "translation", "recommendation", "pipeline")
 
 
 @dataclass(frozen=True)

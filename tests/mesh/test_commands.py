@@ -68,6 +68,7 @@ def test_logs_are_found_by_service(mesh: Mesh) -> None:
         (["translation", "translate", "--to", "fr", "where is the station"], "gare"),
         (["nlp", "match-texts", "a place to sleep", "hotel", "bakery"], "hotel"),
         (["recommendation", "recommend", "--user", "nobody", "--count", "2"], "sequence@1"),
+        (["pipeline", "run", "--model", "read-aloud", "image=@samples/seven.png"], "vision.Classify"),
         (["router", "list-services"], "translation"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,

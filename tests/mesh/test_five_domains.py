@@ -74,6 +74,20 @@ def test_translation_translates(mesh: Mesh) -> None:
         }
 
 
+def test_a_pipeline_sees_and_then_speaks(mesh: Mesh) -> None:
+    with mesh.client() as client:
+        answer = client.pipeline.run({"image": SEVEN.read_bytes()}, model="read-aloud")
+        with pytest.raises(InvalidArgument, match=r"^step digit: ") as wrong:
+            client.pipeline.run({"image": b"no image"}, model="read-aloud")
+    assert answer.outputs["digit"] == "7"
+    assert base64.b64decode(str(answer.outputs["audio"]))[:4] == b"RIFF"
+    assert [(step.name, step.served_by.model) for step in answer.steps] == [
+        ("digit", "digits"),
+        ("words", "espeak"),
+    ]
+    assert (wrong.value.field, wrong.value.metadata["step"]) == ("image.content", "digit")
+
+
 def test_an_event_recorded_now_changes_the_next_recommendation(mesh: Mesh) -> None:
     with mesh.client() as client:
         cold = client.recommendation.recommend(user="newcomer", count=5)
@@ -142,6 +156,7 @@ def test_watch_begins_with_what_is_there(mesh: Mesh) -> None:
         lambda client: client.speech.synthesize("x", model="zebra@3"),
         lambda client: client.translation.detect_language("x", model="zebra"),
         lambda client: client.recommendation.recommend(user="x", model="zebra"),
+        lambda client: client.pipeline.run({}, model="zebra"),
     ],
     ids=SERVICES,
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
 
 import meshwork
 from meshwork import channel
@@ -218,6 +219,19 @@ async def test_media_that_cannot_be_read_costs_no_call(recorder: Recorder) -> No
         mesh.vision.classify("nowhere.png")
     assert refusal.value.field == "image.content"
     assert not recorder.calls
+
+
+def test_a_pipelines_inputs_are_plain_values_and_bytes(recorder: Recorder) -> None:
+    inputs = {"image": b"abc", "count": 2, "many": [b"abc", {"x": ("a", None)}]}
+    with meshwork.connect(recorder.address) as mesh:
+        mesh.pipeline.run(inputs, model="read-aloud")
+        with pytest.raises(InvalidArgument) as refusal:
+            mesh.pipeline.run({"image": object()})
+    assert refusal.value.field == "inputs"
+    (call,) = recorder.calls
+    sent = {"image": "YWJj", "count": 2, "many": ["YWJj", {"x": ["a", None]}]}
+    assert json_format.MessageToDict(call.request.inputs) == sent
+    assert call.request.request_id, "so that it may be repeated"
 
 
 def test_importing_meshwork_alone_loads_neither_grpc_nor_torch() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from meshwork import config
+from meshwork.contract import SERVICES
 from meshwork.errors import ConfigError
 
 
@@ -15,9 +16,9 @@ def written(folder: Path, text: str) -> Path:
     return file
 
 
-def test_the_embedded_default_has_all_five_services_and_survives_json_and_yaml(tmp_path: Path) -> None:
+def test_the_embedded_default_has_all_services_and_survives_json_and_yaml(tmp_path: Path) -> None:
     default = config.read()
-    assert list(default.services) == ["vision", "nlp", "speech", "translation", "recommendation"]
+    assert list(default.services) == list(SERVICES)
     assert config.from_json(config.to_json(default)) == default
     assert config.read(written(tmp_path, config.to_yaml(default))) == default
 

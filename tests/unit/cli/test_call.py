@@ -11,6 +11,7 @@ from meshwork.cli.app import main
 from meshwork.contract import SERVICES, descriptor
 from meshwork.errors import InvalidArgument, ModelNotFound, Overloaded
 from meshwork.nlp.v1 import nlp_pb2
+from meshwork.pipeline.v1 import pipeline_pb2
 from meshwork.recommendation.v1 import recommendation_pb2 as recommendation
 from meshwork.router.v1 import router_pb2
 from meshwork.speech.v1 import speech_pb2
@@ -157,6 +158,16 @@ CALLS: list[tuple[str, str, str, Any]] = [
     ("router", "ListReplicas", "--service nlp", router_pb2.ListReplicasRequest(service="nlp")),
     ("router", "ListModels", "--service nlp", router_pb2.ListModelsRequest(service="nlp")),
     ("router", "Watch", "--service nlp", router_pb2.WatchRequest(service="nlp")),
+    (
+        "pipeline",
+        "Run",
+        """user=alice image=@FILE n:=3 list:=[1,"a"] {"more":{"x":null}} --model suggest --request-id id""",
+        pipeline_pb2.RunRequest(
+            inputs={"user": "alice", "image": "YWJj", "n": 3, "list": [1, "a"], "more": {"x": None}},
+            model="suggest",
+            request_id="id",
+        ),
+    ),
     ("router", "GetMesh", "", router_pb2.GetMeshRequest()),
     (
         "router",
@@ -191,7 +202,7 @@ def test_each_rpc_of_the_contract_is_called_below() -> None:
 def test_words_make_the_request(
     recorder: Recorder, file: Path, service: str, method: str, words: str, request_: Any
 ) -> None:
-    given = [str(file) if word == "FILE" else word for word in words.split()]
+    given = [word.replace("FILE", str(file)) for word in words.split()]
     result = run(recorder, service, dashed(method), *given, "--json")
     assert result.exit_code == 0, result.output
     (call,) = recorder.calls
@@ -273,6 +284,30 @@ def test_a_message_without_a_role_is_told_how(recorder: Recorder) -> None:
     result = run(recorder, "nlp", "generate", "--message", "hello")
     assert result.exit_code == 2
     assert "ROLE" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("alice", "NAME=TEXT"),
+        ("count:=three", "JSON"),
+        ("{user", "JSON"),
+        ("image=@nowhere.png", "nowhere.png"),
+    ],
+)
+def test_an_entry_that_is_none_is_told_how(recorder: Recorder, word: str, says: str) -> None:
+    result = run(recorder, "pipeline", "run", word)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert not recorder.calls
+
+
+def test_a_mapping_is_shown_as_json_with_its_files_cut(recorder: Recorder) -> None:
+    outputs = {"title": "[red] x", "audio": "A" * 1000}
+    recorder.answers["Run"] = [pipeline_pb2.RunResponse(outputs=outputs)]
+    shown = run(recorder, "pipeline", "run", "user=alice").stdout
+    assert '"title": "[red] x"' in shown
+    assert '"AAAAAAAAAAAAAAAAAAAA... (1000 characters)"' in shown
 
 
 @pytest.mark.parametrize("to", ["file", "-", ""])

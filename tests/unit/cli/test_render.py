@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from google.protobuf import message_factory
+from google.protobuf import message_factory, struct_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
@@ -176,6 +176,9 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def filled(message: Message, depth: int = 0) -> Message:
     """`message` with something in every field."""
+    if isinstance(message, struct_pb2.Struct):
+        message.update({"[/red] x": ["[/red] x", 1.0, None]})
+        return message
     for field in message.DESCRIPTOR.fields:
         if field.message_type is not None:
             if depth > 3:

@@ -1,0 +1,1 @@
+"""Runs pipelines: calls of several services as one."""

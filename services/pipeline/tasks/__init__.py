@@ -1,0 +1,1 @@
+"""The tasks of pipeline, one a file."""
