@@ -127,9 +127,10 @@ def _route(spec: RouteSpec, default_retries: int) -> bytes:
     values: Values = {"name": spec.name, "match": _match(spec)}
     if spec.cluster:
         action = _action(spec)
+        said = spec.retries, spec.retry, spec.hedge_after_s
         if default_retries and not spec.retries:
             action["retry_policy"] = {"num_retries": 0}
-        elif (spec.retries, spec.retry, spec.hedge_after_s) == (default_retries, Retry.SAFE, 0.0):
+        elif spec.retries and said == (default_retries, Retry.SAFE, 0.0):
             del action["retry_policy"]
         values["route"] = action
     else:
