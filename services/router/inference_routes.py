@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from meshwork.policy import Policy
 from meshwork.router.v1 import router_pb2
@@ -63,8 +64,7 @@ def grpc_routes(
         yield RouteSpec(name=router, path=f"/{FULL_NAME}/{method}", cluster=router, retry=Retry.UNSENT)
     by_name = sorted(named(table).items())
     for name, each in by_name:
-        stream = model_route(each, f"/{FULL_NAME}/ModelStreamInfer", name, policies[each])
-        yield replace(stream, retry=Retry.UNSENT, hedge_after_s=0.0)
+        yield _of_stream(model_route(each, f"/{FULL_NAME}/ModelStreamInfer", name, policies[each]))
     for name, each in by_name:
         yield model_route(each, f"/{FULL_NAME}/", name, policies[each])
     for service in (FULL_NAME, REST_SERVICE):
@@ -81,8 +81,7 @@ def rest_routes(
     by_name = {name: each for name, each in named(table).items() if each in by_http}
     # A path that says more comes first: `vision/digits` before a model `vision`, versions before none.
     for name, each in sorted(by_name.items(), key=lambda entry: (-len(_path(entry[0])), entry[0])):
-        whole = model_route(each, _path(name), None, policies[each])
-        yield replace(whole, header="", below=True, cluster=http_cluster(each))
+        yield _of_rest(model_route(each, _path(name), None, policies[each]), http_cluster(each))
     yield RouteSpec(name="health", path="/v2/health/live", body='{"live":true}', content_type=_JSON)
     ready = RouteSpec(name="health", path="/v2/health/ready", body='{"ready":true}', content_type=_JSON)
     unready = RouteSpec(name="health", path="/v2/health/ready", status=503, body="no model is ready")
@@ -91,6 +90,16 @@ def rest_routes(
     shown = ", ".join(models[:_MOST_LISTED]) + (", ..." if len(models) > _MOST_LISTED else "")
     missing = f"no model of that name and version serves REST; there are: {shown or 'none'}"
     yield RouteSpec(name="unknown model", path="/v2/models/", status=404, body=missing)
+
+
+@lru_cache(maxsize=65536)
+def _of_stream(whole: RouteSpec) -> RouteSpec:
+    return replace(whole, retry=Retry.UNSENT, hedge_after_s=0.0)
+
+
+@lru_cache(maxsize=65536)
+def _of_rest(whole: RouteSpec, cluster: str) -> RouteSpec:
+    return replace(whole, header="", below=True, cluster=cluster)
 
 
 def _path(name: str) -> str:

@@ -62,7 +62,7 @@ class Leading:
                 sent = loop.time()
                 with contextlib.suppress(*REDIS_AWAY):  # TimeoutError is one of them
                     async with asyncio.timeout(CAMPAIGN_S):
-                        mine, held = await self._lock.campaign(self._name, self._term.grant)
+                        mine, held = await self._lock.campaign(self._name)
                     self._heard = sent
                     self._term.take(mine, held, sent)
                     self._tell()

@@ -36,13 +36,18 @@ class Memory:
 
     def __init__(self, folder: Path, mesh: str) -> None:
         self._file = folder / f"replicas-{quote(mesh, safe='')}.binpb"
+        self._encoded: dict[str, tuple[router_pb2.Replica, bytes]] = {}
         self._written: bytes | None = None
         self._complained = False
 
     def keep(self, replicas: Replicas) -> None:
         """Writes down that there are these replicas now."""
-        message = router_pb2.ListReplicasResponse(replicas=[replicas[name] for name in sorted(replicas)])
-        data = message.SerializeToString(deterministic=True)
+        before, self._encoded = self._encoded, {}
+        for name, replica in replicas.items():
+            known = before.get(name)
+            # A lease that changed is another object; of ten thousand, few did.
+            self._encoded[name] = known if known and known[0] is replica else (replica, _entry(replica))
+        data = b"".join(self._encoded[name][1] for name in sorted(self._encoded))
         try:
             if data == self._written:
                 os.utime(self._file)
@@ -64,3 +69,9 @@ class Memory:
                 found = router_pb2.ListReplicasResponse.FromString(self._file.read_bytes())
                 return {replica.name: replica for replica in found.replicas}
         return {}
+
+
+def _entry(replica: router_pb2.Replica) -> bytes:
+    """`replica` as it stands within a list of them."""
+    entry = router_pb2.ListReplicasResponse(replicas=[replica])
+    return entry.SerializeToString(deterministic=True)

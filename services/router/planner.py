@@ -21,7 +21,7 @@ from meshwork.policy import Policy
 from meshwork.router.v1 import router_pb2
 from meshwork.xds.messages import Values
 from meshwork.xds.resources import Host, cluster, endpoints, split_address
-from meshwork.xds.routes import Retry, RouteSpec, api_listener, routes
+from meshwork.xds.routes import RETRIES, Retry, RouteSpec, api_listener, routes
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Snapshot
 from services.router import inference_routes
 from services.router.contract import Method, Service
@@ -135,7 +135,8 @@ def router_tables(
         everything = [spec for specs in by_service.values() for spec in specs] + at_router
         everything += inference_routes.grpc_routes(versions, ROUTER, policies)
         everything += inference_routes.rest_routes(versions, by_http, policies)
-        tables.append(routes(GATEWAY, [*everything, *_edge_routes()], settings.gateway_filters))
+        everything += _edge_routes()
+        tables.append(routes(GATEWAY, everything, settings.gateway_filters, default_retries=RETRIES))
     return tables
 
 

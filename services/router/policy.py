@@ -13,6 +13,7 @@ replicas have reported their load with their answers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from statistics import median
 
 from meshwork.names import MODEL_HEADER, header_value
@@ -45,15 +46,23 @@ def options(policy: Policy) -> ClusterOptions:
 
 def model_route(each: ModelVersion, path: str, name: str | None, policy: Policy) -> RouteSpec:
     """The route of read-only calls below `path` that name the model so, or None for those that name none."""
+    return _model_route(each, path, name, policy.retries, policy.hedge_after_ms / 1000, hash_header(policy))
+
+
+@lru_cache(maxsize=65536)
+def _model_route(
+    each: ModelVersion, path: str, name: str | None, retries: int, hedge_after_s: float, hashed: str
+) -> RouteSpec:
+    """Made once: of the thousands of a table few are new when a model comes."""
     return RouteSpec(
         name=each.service,
         path=path,
         header=MODEL_HEADER,
         value=None if name is None else header_value(name),
         cluster=each.cluster,
-        retries=policy.retries,
-        hedge_after_s=policy.hedge_after_ms / 1000,
-        hash_header=hash_header(policy),
+        retries=retries,
+        hedge_after_s=hedge_after_s,
+        hash_header=hashed,
     )
 
 

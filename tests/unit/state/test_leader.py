@@ -31,57 +31,82 @@ def lock(redis: Redis) -> LeaderLock:
     return LeaderLock(redis, KEYS)
 
 
+def _token(grant: str) -> int:
+    return int(grant.partition(":")[0])
+
+
 async def test_of_two_that_ask_at_once_one_leads_and_both_know_which(lock: LeaderLock) -> None:
-    answers = await asyncio.gather(lock.campaign("a", ""), lock.campaign("b", ""))
+    answers = await asyncio.gather(lock.campaign("a"), lock.campaign("b"))
     assert [mine for mine, _ in answers].count(True) == 1
     assert len({held for _, held in answers}) == 1
 
 
-async def test_a_leader_stays_one_while_it_renews_and_a_namesake_is_another_router(lock: LeaderLock) -> None:
-    mine, grant = await lock.campaign("a", "")
+async def test_a_leader_stays_one_while_it_renews_and_a_namesake_is_another_router(
+    redis: Redis, lock: LeaderLock
+) -> None:
+    mine, grant = await lock.campaign("a")
     assert mine
-    assert await lock.campaign("a", grant) == (True, grant)
-    assert await lock.campaign("a", "") == (False, grant)
+    assert await lock.campaign("a") == (True, grant)
+    assert await LeaderLock(redis, KEYS).campaign("a") == (False, grant)
+
+
+async def test_a_router_finds_a_lock_its_own_that_it_took_without_hearing_so(lock: LeaderLock) -> None:
+    late = asyncio.create_task(lock.campaign("a"))
+    mine, grant = await lock.campaign("a")
+    assert mine
+    assert await late == (True, grant)
 
 
 async def test_a_new_leader_has_a_higher_token(lock: LeaderLock) -> None:
-    _, first = await lock.campaign("a", "")
+    _, first = await lock.campaign("a")
     await lock.resign(first)
-    mine, second = await lock.campaign("b", "")
+    mine, second = await lock.campaign("b")
     assert mine
-    assert int(second.split()[0]) > int(first.split()[0])
+    assert _token(second) > _token(first)
 
 
 async def test_redis_refuses_every_write_of_a_leader_whose_time_is_over(
     redis: Redis, lock: LeaderLock
 ) -> None:
-    _, old = await lock.campaign("a", "", 0.02)
+    _, old = await lock.campaign("a", 0.02)
     ejections, events = Ejections(redis, KEYS), Events(redis, KEYS)
     await asyncio.sleep(0.05)  # nobody leads now
     with pytest.raises(Deposed):
         await ejections.apply({"nlp-1": HUNG}, (), old)
-    _, new = await lock.campaign("b", "")
+    await lock.campaign("b")
     with pytest.raises(Deposed):
         await ejections.apply({"nlp-1": HUNG}, (), old)
     with pytest.raises(Deposed):
         await events.put(Event(message="I lead"), old)
     await lock.resign(old)
-    assert (await lock.campaign("b", new))[0]
+    assert (await lock.campaign("b"))[0]
     assert await ejections.all() == {}
     assert await events.recent(10) == []
 
 
 async def test_a_token_from_before_redis_forgot_opens_nothing(redis: Redis, lock: LeaderLock) -> None:
-    _, old = await lock.campaign("a", "")
+    _, old = await lock.campaign("a")
     await redis.flushall()
-    _, new = await lock.campaign("b", "")
-    assert new.split()[0] == old.split()[0]
+    _, new = await LeaderLock(redis, KEYS).campaign("b")
+    assert _token(new) == _token(old)
     with pytest.raises(Deposed):
         await Ejections(redis, KEYS).apply({"nlp-1": HUNG}, (), old)
 
 
+async def test_tokens_of_a_router_go_on_where_they_were_after_redis_forgot(redis: Redis) -> None:
+    a, b = LeaderLock(redis, KEYS), LeaderLock(redis, KEYS)
+    for _ in range(3):
+        _, old = await a.campaign("a")
+        await a.resign(old)
+    _, old = await a.campaign("a")
+    await b.campaign("b")  # it knows of the token, though it does not lead
+    await redis.flushall()
+    _, new = await b.campaign("b")
+    assert _token(new) > _token(old)
+
+
 async def test_ejections_are_written_lifted_and_watched(redis: Redis, lock: LeaderLock) -> None:
-    _, grant = await lock.campaign("a", "")
+    _, grant = await lock.campaign("a")
     ejections = Ejections(redis, KEYS)
     watcher = ejections.watch()
     assert await anext(watcher) == {}
@@ -109,7 +134,7 @@ async def test_routers_see_each_other_the_leader_and_what_gateways_can_not_reach
     redis: Redis, lock: LeaderLock
 ) -> None:
     routers = Routers(redis, KEYS)
-    await lock.campaign("b", "")
+    await lock.campaign("b")
     await routers.renew(Router(name="a", gateway="127.0.0.1:8080"), {"nlp-1": HUNG})
     await redis.hset(KEYS.routers, "odd", "[]")
     await redis.hset(KEYS.routers, "odder", '{"router": {"pid": "x"}, "unreachable": {}}')

@@ -17,6 +17,16 @@ def test_what_was_kept_is_recalled_by_the_next_router_of_that_mesh(tmp_path: Pat
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_what_changed_since_it_was_kept_is_kept_again_and_the_rest_with_it(tmp_path: Path) -> None:
+    memory = Memory(tmp_path, "m")
+    memory.keep(REPLICAS)
+    moved = {"a": router_pb2.Replica(name="a", address="b:2"), "c": router_pb2.Replica(name="c")}
+    memory.keep({**REPLICAS, **moved})
+    assert memory.recall() == {**REPLICAS, **moved}
+    memory.keep(moved)
+    assert memory.recall() == moved
+
+
 def test_what_is_old_is_not_recalled_unless_it_was_seen_again(tmp_path: Path) -> None:
     memory = Memory(tmp_path, "m")
     memory.keep(REPLICAS)
