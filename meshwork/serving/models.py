@@ -25,9 +25,9 @@ from meshwork.router.v1 import router_pb2
 from meshwork.serving.build import COMMON_TASKS, task_class
 from meshwork.serving.call import Call, CallContext
 from meshwork.serving.capacity import moved
-from meshwork.serving.held import Held
 from meshwork.serving.card import CardError, ModelCard, ModelDirectory
 from meshwork.serving.device import Bounds
+from meshwork.serving.held import Held
 from meshwork.serving.lane import AnyTask
 from meshwork.serving.lifecycle import Lifecycle
 from meshwork.serving.load import LoadMeter
