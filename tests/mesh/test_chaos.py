@@ -25,8 +25,8 @@ from meshwork.supervisor.leftovers import gateway_index, gateways
 from meshwork.supervisor.probe import unreachable
 
 # A call that waits for a hung replica until the end is lost: these faults outlast it.
-PACE = Pace(rate=100, callers=24, stream_rate=4, stream_callers=4, before_s=0.5, after_s=0.5, deadline_s=4)
-LASTS_S = {"hang": 4.5, "partition": 4.5, "slow": 9.0}
+PACE = Pace(rate=100, callers=24, stream_rate=4, stream_callers=4, before_s=0.5, after_s=0.5, deadline_s=3)
+LASTS_S = {"hang": 3.5, "partition": 3.5, "slow": 9.0}
 SHORTEST_S = 1.5
 BACK_S = 40.0  # the longest until what was put right is back
 
@@ -37,7 +37,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         yield home
 
 
-@pytest.mark.parametrize("name", table())
+# redis-emptied is counted where the command is tried.
+@pytest.mark.parametrize("name", [name for name in table() if name != "redis-emptied"])
 async def test_a_fault_loses_no_call(home: Home, name: str) -> None:
     async with Mesh(home) as mesh:
         fault = table()[name](mesh, duration_s=LASTS_S.get(name, SHORTEST_S))
@@ -109,7 +110,7 @@ def test_the_command_reports_what_it_counted(home: Home) -> None:
     (report,) = json.loads(done.stdout)
     assert report["fault"] == "redis-emptied"
     assert report["calls"] > 50
-    assert report["lost"] == 0
+    assert (report["lost"], report["streams_lost"]) == (0, 0)
 
 
 def test_the_command_refuses_what_has_no_peer_and_says_what_to_do(home: Home) -> None:
