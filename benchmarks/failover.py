@@ -1,6 +1,6 @@
 """What callers notice when a part of the mesh breaks: calls lost, the worst wait, how long the fault is used.
 
-A mesh of its own, started by `meshwork up -d` for each fault: nlp x 3 and translation x 2 with models
+A mesh of its own, started by `meshwork up -d` once for all faults: nlp x 3 and translation x 2 with models
 that cost nothing, two gateways, two routers, a Valkey. Callers in a process of their own make unary calls
 and read streams, through each gateway and proxyless, before, during and after the fault
 (`meshwork.chaos`). A call is lost if its caller gets an error, or no answer within 10 s; faults last
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,23 @@ from typing import Any
 from benchmarks.report import Targets, arguments, finish, machine
 from benchmarks.steady.mesh import light_services, running
 from meshwork.chaos.faults import table
-from meshwork.chaos.mesh import Mesh
+from meshwork.chaos.mesh import POLL_S, Mesh
 from meshwork.chaos.report import Report
 from meshwork.chaos.run import Pace, run
 from meshwork.supervisor.home import Home
 
 SERVICE = "nlp"
 DURATION_S = 12.0
+REPLICAS, BACK_S = 5, 60.0  # of all services, and the longest to wait for them
 OUT_S = {"kill": 1.0, "hang": 3.0}  # the longest that a faulty replica may be used
 
 
 async def measure(home: Home, name: str, pace: Pace, calls: int, *, quiet: bool) -> Report:
-    """One fault on the mesh of `home`."""
+    """One fault on the mesh of `home`, once all replicas are back from the one before."""
     async with Mesh(home) as mesh:
+        give_up = time.monotonic() + BACK_S
+        while len(await mesh.serving()) < REPLICAS and time.monotonic() < give_up:  # noqa: ASYNC110
+            await asyncio.sleep(POLL_S)
         fault = table()[name](mesh, duration_s=DURATION_S)
         await fault.choose(SERVICE, force=False)
         return await run(
@@ -54,12 +59,16 @@ def main() -> None:
     before = machine()
     figures: dict[str, Any] = {"rate": options.rate}
     targets: Targets = {}
-    for name in options.fault or table():
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            running(Path(folder), light_services(), options.gateways) as home,
-        ):
-            report = asyncio.run(measure(home, name, pace, options.calls, quiet=options.json))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(Path(folder), light_services(), options.gateways) as home,
+    ):
+        reports = [
+            asyncio.run(measure(home, name, pace, options.calls, quiet=options.json))
+            for name in options.fault or table()
+        ]
+    for report in reports:
+        name = report.fault
         figures[name] = asdict(report)
         targets[f"{name}_calls"] = (report.calls, ">=", options.calls)
         targets[f"{name}_lost"] = (report.lost, "<=", 0)

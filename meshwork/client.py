@@ -11,6 +11,7 @@ of `meshwork.errors`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeVar
@@ -59,7 +60,7 @@ class _Channels:
 
     def __init__(self, manner: _Manner, make: Any, secure: Any) -> None:
         if channels.addresses(manner.address) == (channels.XDS,) and manner.router:
-            channels.use_xds(manner.router, manner.zone)
+            channels.use_xds(manner.router, manner.zone or os.environ.get("MESHWORK_ZONE", ""))
         self._manner = manner
         self._make = make
         self._secure = secure
@@ -179,7 +180,8 @@ def connect(
         credentials: for gateways behind TLS; all need a certificate for the first one's name.
         router: with `xds:///`, the router's `host:port`, several as for `address`; not needed where
             GRPC_XDS_BOOTSTRAP or GRPC_XDS_BOOTSTRAP_CONFIG says it.
-        zone: with `xds:///` and `router`, where this process is, for services that prefer near replicas.
+        zone: with `xds:///` and `router`, where this process is, for services that prefer near replicas;
+            by default what MESHWORK_ZONE says.
         priority: `interactive` calls pass `default` ones in a replica's queue; `batch` ones fill what
             is left.
         caller: name under which these calls get their fair share of a busy device; by default each

@@ -85,6 +85,7 @@ class GatewayConfig:
     """The mesh's addresses, each of a gateway of its own."""
 
     listen: Addresses = "127.0.0.1:8080"  # for clients
+    zone: ZoneName = ""  # where the gateways run; "" if that is no matter
     max_message_bytes: Annotated[int, Field(ge=1024, le=LARGEST_MESSAGE_BYTES)] = MAX_MESSAGE_BYTES
 
     @property

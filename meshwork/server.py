@@ -179,7 +179,7 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
                 group.create_task(lease.run(), name="lease"),
                 group.create_task(watch_parent(stop), name="parent"),
                 group.create_task(_follow_order(orders, process, stop), name="order to drain"),
-                group.create_task(metrics.watch_loop(), name="loop lag"),
+                group.create_task(metrics.watch_loop(models.held.late), name="loop lag"),
                 group.create_task(
                     LogLevels(redis, keys).follow([config.replica, spec.name]), name="log level"
                 ),

@@ -44,14 +44,12 @@ class Mesh:
     @property
     def gateways(self) -> list[str]:
         """`host:port` of each gateway."""
-        record = self.record
-        return list(getattr(record, "gateways", ())) or [record.gateway]
+        return self.record.gateways
 
     @property
     def routers(self) -> list[str]:
         """`host:port` of each router."""
-        record = self.record
-        return list(getattr(record, "routers", ())) or [record.router]
+        return self.record.routers
 
     async def __aenter__(self) -> Mesh:
         self.clients = [connect_async(address, timeout_s=ANSWER_S) for address in self.routers]

@@ -44,7 +44,13 @@ def _files(home: Home, service: str) -> list[Path]:
     files = sorted([*(home.root / "logs").glob("*.log"), *home.run_dir.glob("**/*.log")])
     if not service:
         return files
-    return [file for file in files if file.stem == service or file.stem.rpartition("-")[0] == service]
+    return [file for file in files if service in (_name(file), _name(file).rpartition("-")[0])]
+
+
+def _name(file: Path) -> str:
+    """Of which process it is: `nlp-1f3a`, `router-2`; that of the Envoy in `run/router-2` is `envoy-2`."""
+    folder = file.parent.name
+    return file.stem + (folder.removeprefix("router") if folder.startswith("router-") else "")
 
 
 def _size(file: Path) -> int:
@@ -72,7 +78,7 @@ def _entries(file: Path, text: str) -> Iterator[_Entry]:
     for raw in text.splitlines():
         line = lines_of.read(raw)
         stamp = line.time or _stamp(raw) or stamp
-        yield _Entry(stamp, file.stem, line, raw)
+        yield _Entry(stamp, _name(file), line, raw)
 
 
 def _stamp(raw: str) -> str:
@@ -142,7 +148,8 @@ def logs(
 ) -> None:
     """Show what the mesh's processes logged, all or one SERVICE's, in the order in which it happened.
 
-    SERVICE is a service, a replica's name, `router`, `envoy`, `valkey` or `mesh` (the supervisor).
+    SERVICE is a service, a replica's name, `router`, `envoy` (all gateways;
+    `envoy-2` is the one of `router-2`), `valkey` or `mesh` (the supervisor).
     Times are UTC. `meshwork trace show ID` draws the trace that a line names.
 
     \b
@@ -158,7 +165,7 @@ def logs(
     home = Home.from_environment()
     files = _files(home, service)
     if not files and not follow:
-        known = sorted({file.stem for file in _files(home, "")})
+        known = sorted({_name(file) for file in _files(home, "")})
         raise click.ClickException(
             f"no log of {service or 'a mesh'} in {home.root}; there are: {', '.join(known) or 'none'}"
         )

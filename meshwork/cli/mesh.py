@@ -37,8 +37,10 @@ from meshwork.process import stop_on_signals
 from meshwork.router.v1 import router_pb2
 from meshwork.state.connect import REDIS_AWAY, connect
 from meshwork.state.desired import Desired
+from meshwork.state.events import Events, event
 from meshwork.state.keys import Keys
 from meshwork.supervisor.home import Home, MeshRecord, alive
+from meshwork.supervisor.leftovers import gateway_index
 from meshwork.supervisor.supervisor import Crash, Supervisor, end_leftovers, gateways, kill_now
 
 STOP_S = 15.0
@@ -256,7 +258,7 @@ def status(as_json: bool) -> None:
         err.print(line)
     out.print(services_table(start.wanted(record), seen.replicas))
     out.print()
-    out.print(replicas_table(seen.replicas, record, [envoy.pid for envoy in envoys]))
+    out.print(replicas_table(seen.replicas, record, [(gateway_index(each), each.pid) for each in envoys]))
     if seen.mesh is not None:
         out.print()
         out.print(routers_table(seen.mesh))
@@ -308,9 +310,12 @@ def scale(counts: tuple[str, ...], no_wait: bool) -> None:
 async def _scale(record: MeshRecord, wanted: dict[str, int], *, wait: bool) -> None:
     redis = connect(record.redis_url)
     try:
-        desired = Desired(redis, Keys(mesh=record.name))
+        keys = Keys(mesh=record.name)
+        desired, events = Desired(redis, keys), Events(redis, keys)
         for service, count in wanted.items():
             await desired.set(service, count)
+            text = f"scaled to {count}"
+            await events.append(event(router_pb2.EVENT_KIND_OPERATOR, text, service=service))
     except REDIS_AWAY as error:
         raise Unavailable(f"Redis, which keeps the numbers of replicas, does not answer: {error}") from error
     finally:

@@ -97,9 +97,13 @@ def services_table(services: Mapping[str, int], replicas: Iterable[router_pb2.Re
 
 
 def replicas_table(
-    replicas: Iterable[router_pb2.Replica], record: MeshRecord, gateway_pids: Iterable[int]
+    replicas: Iterable[router_pb2.Replica], record: MeshRecord, envoys: Iterable[tuple[int, int]]
 ) -> Table:
-    """One row a replica, with its process where it runs on this machine, then the other processes."""
+    """One row a replica, with its process where it runs on this machine, then the other processes.
+
+    Args:
+        envoys: of each gateway that runs, its place among the mesh's addresses, from 0, and its pid.
+    """
     table = Table("SERVICE", "REPLICA", "STATE", "MODELS", "DEVICE", "ADDRESS", "PID", "RESTARTS", **_PLAIN)
     processes = {process.name: process for process in record.processes}
     listed = set()
@@ -134,8 +138,10 @@ def replicas_table(
             str(process.pid or ""),
             str(process.restarts),
         )
-    for pid in gateway_pids:
-        table.add_row("gateway", "envoy", state_text("running"), "", "", gateways_text(record), str(pid), "")
+    addresses = dict(enumerate(record.gateways))
+    for index, pid in sorted(envoys):
+        name, address = f"envoy-{index + 1}" if index else "envoy", addresses.get(index, "")
+        table.add_row("gateway", name, state_text("running"), "", "", address, str(pid), "")
     return table
 
 

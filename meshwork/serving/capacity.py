@@ -2,7 +2,7 @@
 
 ::
 
-    item_ms      = best rate of the device x mean cost of an item
+    item_ms      = best rate of the device x mean cost of an item + held (see held.py)
     capacity_rps = sum over the model's devices of 1 / (seconds of an item) / items of a call
 
 Every change of a lease goes to every router and every client, so a steady replica must not change
@@ -53,12 +53,13 @@ class Speed:
     _item_s: float = 0.0
     _rps: float = 0.0
 
-    def take(self, items_s: Iterable[float], call_items: float) -> None:
+    def take(self, items_s: Iterable[float], call_items: float, held_s: float = 0.0) -> None:
         """Takes in a new look, about once a second.
 
         Args:
             items_s: for each device of the model the seconds that an item takes; 0 if not known.
             call_items: items that a call brings.
+            held_s: seconds that a call waits because the process does not run.
         """
         every = list(items_s)
         known = [seconds for seconds in every if seconds > 0]
@@ -67,5 +68,5 @@ class Speed:
         rps = math.fsum(1 / seconds for seconds in known) * len(every) / len(known) / max(call_items, 1.0)
         self._item_s = _smoothed(self._item_s, math.fsum(known) / len(known))
         self._rps = _smoothed(self._rps, rps)
-        self.item_ms = stepped(self._item_s * 1000, self.item_ms)
+        self.item_ms = stepped((self._item_s + held_s) * 1000, self.item_ms)
         self.capacity_rps = stepped(self._rps, self.capacity_rps)

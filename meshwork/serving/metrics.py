@@ -6,6 +6,7 @@ Labels are names that the operator chose (models, devices) or members of fixed s
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -43,10 +44,12 @@ LOOP_LAG = Histogram(
 )
 
 
-async def watch_loop(period_s: float = 0.02) -> None:
-    """Measures the event loop's lag until cancelled."""
+async def watch_loop(late: Callable[[float], None] = lambda _: None, period_s: float = 0.02) -> None:
+    """Measures the event loop's lag until cancelled, and tells `late` of each, in seconds."""
     clock = asyncio.get_running_loop().time
     while True:
         wanted = clock() + period_s
         await asyncio.sleep(period_s)
-        LOOP_LAG.observe(max(0.0, clock() - wanted))
+        lag_s = max(0.0, clock() - wanted)
+        LOOP_LAG.observe(lag_s)
+        late(lag_s)

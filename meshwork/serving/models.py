@@ -27,6 +27,7 @@ from meshwork.serving.call import Call, CallContext
 from meshwork.serving.capacity import moved
 from meshwork.serving.card import CardError, ModelCard, ModelDirectory
 from meshwork.serving.device import Bounds
+from meshwork.serving.held import Held
 from meshwork.serving.lane import AnyTask
 from meshwork.serving.lifecycle import Lifecycle
 from meshwork.serving.load import LoadMeter
@@ -90,15 +91,17 @@ class ModelTable:
             methods=lambda task: task_class(task, tasks, None).methods,
         )
         self._cpu = ThreadPoolExecutor(cpu_threads, thread_name_prefix="cpu")
+        self.held = Held()  # told by whoever watches the event loop
         self._described: dict[tuple[str, str, str], router_pb2.Model] = {}  # by source, name, version
         self._roster = Roster(service)
         self._lifecycle = Lifecycle(self._roster, replica, load, self._cpu, on_change, bounds, memory_bytes)
 
     def describe(self) -> list[router_pb2.Model]:
         """The models as a lease shows them, those loading and failed included."""
+        held_s = self.held.look()
         for entry in self._roster:
             if entry.loaded is not None:
-                entry.speed.take((each.item_s for each in entry.loaded.workers), entry.call_items)
+                entry.speed.take((each.item_s for each in entry.loaded.workers), entry.call_items, held_s)
                 entry.described.item_ms = entry.speed.item_ms
                 entry.described.capacity_rps = entry.speed.capacity_rps
         return list(self._described.values())

@@ -16,7 +16,7 @@ from typing import Any
 from google.protobuf import json_format
 from redis.asyncio import Redis
 
-from meshwork.router.v1.router_pb2 import Event, EventKind
+from meshwork.router.v1.router_pb2 import EVENT_LEVEL_INFO, Event, EventKind, EventLevel
 from meshwork.state.changes import BACKOFF_S
 from meshwork.state.connect import REDIS_AWAY, REPLY_TIMEOUT_S
 from meshwork.state.keys import Keys
@@ -39,6 +39,20 @@ _ID = re.compile(r"[0-9]{1,15}-[0-9]{1,15}")
 def is_event_id(text: str) -> bool:
     """Whether `text` could be the id of an event."""
     return _ID.fullmatch(text) is not None
+
+
+def event(
+    kind: EventKind.ValueType,
+    message: str,
+    *,
+    level: EventLevel.ValueType = EVENT_LEVEL_INFO,
+    service: str = "",
+    subject: str = "",
+) -> Event:
+    """An event of now."""
+    found = Event(kind=kind, level=level, message=message, service=service, subject=subject)
+    found.time.GetCurrentTime()
+    return found
 
 
 class Events:

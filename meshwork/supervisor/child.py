@@ -158,12 +158,17 @@ class Child:
         self._state = state
         self._on_change()
 
+    def kill(self) -> None:
+        """Ends the process at once, as a crash would: it is started again."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
     async def stop(self, timeout_s: float) -> None:
         """Asks the process to end, and after `timeout_s` seconds ends it."""
         self._stopping.set()
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
         _, pending = await asyncio.wait([self._task], timeout=timeout_s)
-        if pending and self._process is not None and self._process.returncode is None:
-            self._process.kill()
+        if pending:
+            self.kill()
         await self._task

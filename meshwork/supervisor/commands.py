@@ -61,6 +61,7 @@ def router(config: MeshConfig, redis_url: str, listens: Sequence[str], index: in
             "MESHWORK_GATEWAY_LISTEN": gateways[index] if index < len(gateways) else "",
             "MESHWORK_GATEWAYS": ",".join(gateways),
             "MESHWORK_RUN_DIR": str(run_dir),
+            "MESHWORK_ZONE": config.gateway.zone,
             "MESHWORK_MAX_MESSAGE_BYTES": str(config.gateway.max_message_bytes),
             "MESHWORK_POLICIES": policies_to_json(policies),
             "MESHWORK_TRACE_MB": str(config.tracing.keep_mb),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 
 import psutil
 
@@ -48,3 +49,13 @@ def gateways(home: Home) -> list[psutil.Process]:
         if words and "envoy" in words[0] and any(word.startswith(folder) for word in words[1:]):
             found.append(process)
     return found
+
+
+def gateway_index(envoy: psutil.Process) -> int:
+    """Of which of the mesh's gateway addresses it is the Envoy, from 0: its folder is named by its router."""
+    try:
+        words = envoy.cmdline()
+    except psutil.Error:  # it ended just now
+        words = []
+    found = (re.search(r"/router-([0-9]+)/envoy\.json$", word) for word in words)
+    return next((int(match[1]) - 1 for match in found if match), 0)

@@ -29,6 +29,7 @@ from meshwork.errors import FailedPrecondition
 from meshwork.router.v1 import router_pb2
 from meshwork.state.connect import REDIS_AWAY, connect
 from meshwork.state.desired import Desired
+from meshwork.state.events import Events, event
 from meshwork.state.keys import Keys
 from meshwork.state.leases import LeaseBook
 from meshwork.supervisor import commands
@@ -38,6 +39,7 @@ from meshwork.supervisor.leftovers import end_leftovers, gateways, kill_now
 from meshwork.supervisor.ports import check_free, free_port, free_ports
 from meshwork.supervisor.probe import unreachable
 from meshwork.supervisor.rolling import Rolling
+from meshwork.supervisor.watchdog import PROBE_S, PROBES, watch
 
 __all__ = ["Crash", "Supervisor", "end_leftovers", "gateways", "kill_now"]
 
@@ -111,6 +113,12 @@ class Supervisor:
                         asyncio.create_task(self._follow_desired()),
                         asyncio.create_task(self._follow_leases()),
                         asyncio.create_task(self._follow_restarts()),
+                        *(
+                            asyncio.create_task(self._watch_router(child, address))
+                            for child, address in zip(
+                                self._of_role("router"), self._router_listens, strict=True
+                            )
+                        ),
                     ]
                     await self._until_stopped(stop)
             finally:
@@ -176,6 +184,9 @@ class Supervisor:
             on_crash=self._crashed,
             on_done=self._drained if role == "replica" else None,
         )
+
+    def _of_role(self, role: str) -> list[Child]:
+        return [child for child in self._children.values() if child.role == role]
 
     def _replicas(self, service: str) -> list[Child]:
         return [child for child in self._children.values() if child.service == service and not child.retiring]
@@ -271,6 +282,22 @@ class Supervisor:
         self._write()
         log.info("%s has drained and ended", child.name)
         self._reconcile(child.service, self._wanted.get(child.service, 0))
+
+    async def _watch_router(self, child: Child, address: str) -> None:
+        async def end() -> None:
+            text = f"hung: it answered nobody for {PROBES * PROBE_S:g} s; killed, it is started again"
+            log.error("%s %s", child.name, text)
+            child.kill()
+            assert self._redis is not None
+            happened = event(
+                router_pb2.EVENT_KIND_ROUTER_DOWN,
+                text,
+                level=router_pb2.EVENT_LEVEL_WARNING,
+                subject=child.name,
+            )
+            await Events(self._redis, self._keys).append(happened)
+
+        await watch(address, lambda: child.record().pid, end)
 
     async def _follow_restarts(self) -> None:
         assert self._redis is not None
@@ -378,8 +405,7 @@ class Supervisor:
         ):
             if role == "valkey" and self._redis is not None:
                 await self._redis.aclose()
-            children = [child for child in self._children.values() if child.role == role]
-            await asyncio.gather(*(child.stop(timeout_s) for child in children))
+            await asyncio.gather(*(child.stop(timeout_s) for child in self._of_role(role)))
         end_leftovers(self._home)
 
 

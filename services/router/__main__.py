@@ -44,6 +44,7 @@ async def serve(config: RouterConfig) -> int:
             concurrency=config.gateway_threads,
             otlp=config.otlp,
             zone=config.zone,
+            on_hung=router.gateway_hung,
         )
         tasks.append(asyncio.create_task(supervisor.run(), name="envoy"))
         tasks.append(asyncio.create_task(_say_when_ready(supervisor, config), name="ready"))

@@ -81,6 +81,8 @@ class AdminService(Operations):
                 config=config,
             )
         )
+        added = f"{request.name}@{request.version}" if request.version else request.name
+        await self._say(f"asked to be added, from {request.source}", request.service, added)
         count = sum(replica.service == request.service for replica in self._replicas())
         return admin_pb2.AddModelResponse(replica_count=count)
 
@@ -141,6 +143,7 @@ class AdminService(Operations):
         # One that was added without a version is known by that.
         earlier = known.get(fresh.key) or known.get(replace(fresh, version="").key) or fresh
         await self._make(replace(earlier, state=state, model=f"{name}@{version}"))
+        await self._say(f"asked to be {state}", services[0], f"{name}@{version}")
         return services[0], f"{name}@{version}"
 
     async def _known(self) -> dict[str, Wish]:

@@ -58,7 +58,7 @@ class Chronicle:
         self._registry = registry
         self._silent = silent
         self._waiting: deque[tuple[float, router_pb2.Event]] = deque(maxlen=WAITING)
-        self._rejections: set[asyncio.Task[bool]] = set()
+        self._appending: set[asyncio.Task[bool]] = set()
 
     def tell(self, event: router_pb2.Event) -> None:
         """Takes in what every router sees."""
@@ -95,9 +95,17 @@ class Chronicle:
         text = f"rejects {what} and keeps what it had: {reason}"
         level = router_pb2.EVENT_LEVEL_ERROR
         event = happenings.happened(router_pb2.EVENT_KIND_REJECTED, level, text, subject=client)
-        task = asyncio.create_task(self._events.append(event), name="rejection")
-        self._rejections.add(task)
-        task.add_done_callback(self._rejections.discard)
+        self._append(event)
+
+    def hung(self, gateway: str, message: str) -> None:
+        """This router's own gateway hung; nobody else saw that."""
+        kind, level = router_pb2.EVENT_KIND_ANOMALY, router_pb2.EVENT_LEVEL_WARNING
+        self._append(happenings.happened(kind, level, message, subject=gateway))
+
+    def _append(self, event: router_pb2.Event) -> None:
+        task = asyncio.create_task(self._events.append(event), name="event")
+        self._appending.add(task)
+        task.add_done_callback(self._appending.discard)
 
     async def follow(self) -> None:
         """Gathers what happens to replicas, until cancelled."""

@@ -1,5 +1,8 @@
 """The Envoy of this router: started, watched, started again, adopted.
 
+One that hangs (its admin interface answered, and then does not for PROBES seconds) is killed, and
+started again.
+
 Envoy runs in a session of its own and outlives a router that is killed; the router that comes after
 it adopts the one it finds, so traffic goes on meanwhile. A router that is told to stop stops it.
 """
@@ -13,12 +16,13 @@ import logging
 import resource
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
+from meshwork.supervisor.watchdog import LATE_S, PROBE_S, Silence
 from meshwork.xds.bootstrap import Bootstrap
 
 log = logging.getLogger(__name__)
@@ -26,6 +30,7 @@ log = logging.getLogger(__name__)
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 STEADY_S = 10.0  # after running for this long, a crash is not one of a row
 STOP_S = 3.0
+PROBES = 5  # its main thread may be busy with what discovery sends, and the others serve meanwhile
 SHOWN_LINES = 20
 LONGEST_LOG_BYTES = 16 * 1024 * 1024
 # Of what Envoy says of a listener: the whole has the mesh's descriptors in it.
@@ -55,6 +60,7 @@ class Supervisor:
         concurrency: its worker threads.
         otlp: `host:port` of what takes its traces; "" if nothing does.
         zone: where it runs; "" if nobody says.
+        on_hung: told of one that hung, in words.
     """
 
     def __init__(
@@ -68,7 +74,9 @@ class Supervisor:
         concurrency: int = 2,
         otlp: str = "",
         zone: str = "",
+        on_hung: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._on_hung = on_hung
         self._binary = binary
         self._concurrency = concurrency
         self._config = folder / "envoy.json"
@@ -101,7 +109,7 @@ class Supervisor:
                 if self._process is None:
                     self._process = self._start()
                 since = clock()
-                await _ended(self._process)
+                await self._watch(self._process)
                 self._process = None
                 failures = 1 if clock() - since > STEADY_S else failures + 1
                 pause_s = BACKOFF_S[min(failures, len(BACKOFF_S)) - 1]
@@ -109,6 +117,24 @@ class Supervisor:
                 await asyncio.sleep(pause_s)
         finally:
             await self._stop()
+
+    async def _watch(self, process: psutil.Process) -> None:
+        """Waits until `process` is gone; kills it if it hangs."""
+        clock = asyncio.get_running_loop().time
+        silence = Silence(PROBES)
+        while _alive(process):
+            begun = clock()
+            answered = await _answers(self.admin_socket)
+            late = clock() - begun > PROBE_S + LATE_S
+            if silence.hung(process.pid, answered=answered, late=late) and _alive(process):
+                text = f"Envoy (pid {process.pid}) hung for {PROBES * PROBE_S:g} s: killed, started again"
+                log.error("%s", text)
+                self._on_hung(text)
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, begun + PROBE_S - clock())):
+                    await _ended(process)
 
     def tail(self) -> str:
         """The last lines of Envoy's log."""
@@ -223,6 +249,14 @@ async def ready(socket: str) -> bool:
     except OSError:
         return False
     return status == 200
+
+
+async def _answers(socket: str) -> bool:
+    try:
+        await admin(socket, "/ready", PROBE_S)
+    except OSError:
+        return False
+    return True
 
 
 async def listener(socket: str, name: str) -> tuple[bool, str]:

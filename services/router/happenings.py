@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from meshwork.router.v1 import router_pb2
+from meshwork.state.events import event
 from meshwork.state.routers import RoutersView
 
 _INFO, _WARNING, _ERROR = (
@@ -31,9 +32,7 @@ def happened(
     subject: str = "",
 ) -> router_pb2.Event:
     """An event of now."""
-    event = router_pb2.Event(kind=kind, level=level, message=message, service=service, subject=subject)
-    event.time.GetCurrentTime()
-    return event
+    return event(kind, message, level=level, service=service, subject=subject)
 
 
 def reason(ejection: router_pb2.Ejection) -> str:

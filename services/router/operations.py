@@ -13,6 +13,7 @@ from meshwork.errors import FailedPrecondition, InvalidArgument, NotFound, Unava
 from meshwork.router.v1 import router_pb2
 from meshwork.serving.fields import text
 from meshwork.state.connect import REDIS_AWAY
+from meshwork.state.events import Events, event
 from meshwork.state.keys import Keys
 from meshwork.state.orders import Orders, Restart, Step, process_of
 
@@ -38,6 +39,7 @@ class Operations(admin_pb2_grpc.AdminServiceServicer):
         replicas: Callable[[], Iterable[router_pb2.Replica]],
     ) -> None:
         self._orders = Orders(redis, keys)
+        self._events = Events(redis, keys)
         self._domains = tuple(domains)
         self._replicas = replicas
 
@@ -53,6 +55,7 @@ class Operations(admin_pb2_grpc.AdminServiceServicer):
                 f"no replica {name!r} holds a lease; there are: {there}", kind="replica", name=name
             )
         await _written(self._orders.drain(process_of(held[name])))
+        await self._say("ordered to drain", held[name].service, name)
         return admin_pb2.DrainReplicaResponse(service=held[name].service)
 
     async def RestartService(
@@ -65,6 +68,7 @@ class Operations(admin_pb2_grpc.AdminServiceServicer):
             raise FailedPrecondition(f"{service} has no replica to restart: start some with `meshwork scale`")
         order = Restart(service=service, replicas=tuple(sorted(each.name for each in own)))
         await _written(self._orders.restart(order))
+        await self._say(f"a rolling restart of {len(own)} was ordered", service)
         return admin_pb2.RestartServiceResponse(replicas=order.replicas)
 
     async def GetRestart(
@@ -77,6 +81,11 @@ class Operations(admin_pb2_grpc.AdminServiceServicer):
         steps = await _written(self._orders.steps(order.id))
         replicas = [_restarted(name, steps.get(name)) for name in order.replicas]
         return admin_pb2.GetRestartResponse(restart=order.id, replicas=replicas)
+
+    async def _say(self, message: str, service: str, subject: str = "") -> None:
+        """Writes down what an operator asked for."""
+        happened = event(router_pb2.EVENT_KIND_OPERATOR, message, service=service, subject=subject)
+        await self._events.append(happened)
 
     def _domain(self, service: str) -> str:
         if service not in self._domains:

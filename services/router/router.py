@@ -91,6 +91,10 @@ class Router:
         self._confirmed: set[str] = set()
         self._confirming: set[asyncio.Task[None]] = set()
 
+    def gateway_hung(self, message: str) -> None:
+        """The gateway of this router hung and was killed; `message` tells it."""
+        self._view.chronicle.hung(f"gateway {self._config.gateway_listen}", message)
+
     async def serve(self) -> grpc.aio.Server:
         """Starts the server of discovery, RouterService, health, reflection and refusals.
 

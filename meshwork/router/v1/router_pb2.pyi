@@ -362,7 +362,9 @@ class Model(_message.Message):
     steps, so that a lease does not change with every call.
     """
     item_ms: _builtins.float
-    """Milliseconds of its device that one item takes, as measured lately; 0 while not known. In steps too."""
+    """Milliseconds of its device that one item takes, and that a call waits because the process does not run
+    (it was stopped, or starved of its cores), as measured lately; 0 while not known. In steps too.
+    """
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Methods that it answers, as rpc names, for example `Classify`."""

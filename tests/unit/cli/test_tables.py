@@ -15,6 +15,7 @@ from meshwork.cli.console import gateway_address, reports_errors
 from meshwork.client import DEFAULT_ADDRESS
 from meshwork.errors import ConfigError, Unavailable
 from meshwork.router.v1 import router_pb2
+from meshwork.supervisor.home import MeshRecord
 
 READY = router_pb2.MODEL_STATE_READY
 
@@ -127,4 +128,22 @@ def test_a_card_says_which_engine_runs_the_model_and_what_each_gave() -> None:
         "    torch: 40 ms alone, 30.5 ms an item of 8, error 0",
         "    openvino:CPU: 20 ms alone, 9.88 ms an item of 8, error 4e-07",
         r"    torch-compile: refused: no C++ compiler \[x]",
+    ]
+
+
+def test_each_gateway_stands_with_its_own_address() -> None:
+    record = MeshRecord(
+        name="default",
+        pid=1,
+        state="ready",
+        reason="",
+        gateway="127.0.0.1:8080",
+        router="127.0.0.1:9000",
+        redis_url="",
+        config="{}",
+        gateways=["127.0.0.1:8080", "127.0.0.1:8081"],
+    )
+    assert rows(tables.replicas_table([], record, [(1, 72), (0, 71)])) == [
+        ["gateway", "envoy", "running", "127.0.0.1:8080", "71"],
+        ["gateway", "envoy-2", "running", "127.0.0.1:8081", "72"],
     ]

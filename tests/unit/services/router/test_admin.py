@@ -9,6 +9,7 @@ from meshwork.admin.v1 import admin_pb2
 from meshwork.errors import FailedPrecondition, InvalidArgument, ModelNotFound, Unavailable
 from meshwork.router.v1 import router_pb2
 from meshwork.state.connect import connect
+from meshwork.state.events import Events
 from meshwork.state.keys import Keys
 from meshwork.state.wishes import Wish, Wishes
 from services.router.admin import AdminService
@@ -91,6 +92,21 @@ async def test_a_version_that_is_there_cannot_be_added_again(admin: AdminService
     with pytest.raises(FailedPrecondition, match="another"):
         await admin.AddModel(request(name="tone", version="2"), CONTEXT)
     await admin.AddModel(request(name="tone", version="3"), CONTEXT)
+
+
+async def test_what_is_asked_of_models_is_written_down(admin: AdminService, redis: Redis) -> None:
+    await admin.AddModel(request(version="3"), CONTEXT)
+    await admin.LoadModel(admin_pb2.LoadModelRequest(name="digits"), CONTEXT)
+    await admin.UnloadModel(admin_pb2.UnloadModelRequest(name="tone"), CONTEXT)
+    await admin.RemoveModel(admin_pb2.RemoveModelRequest(name="tone@1"), CONTEXT)
+    events = await Events(redis, KEYS).recent(10)
+    assert {event.kind for event in events} == {router_pb2.EVENT_KIND_OPERATOR}
+    assert [(event.service, event.subject, event.message) for event in reversed(events)] == [
+        ("nlp", "new@3", "asked to be added, from /models/new"),
+        ("vision", "digits@1", "asked to be loaded"),
+        ("nlp", "tone@2", "asked to be unloaded"),
+        ("nlp", "tone@1", "asked to be removed"),
+    ]
 
 
 async def test_a_name_alone_means_its_newest_version(admin: AdminService, redis: Redis) -> None:

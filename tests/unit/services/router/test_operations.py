@@ -9,6 +9,7 @@ from meshwork.admin.v1 import admin_pb2
 from meshwork.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from meshwork.router.v1 import router_pb2
 from meshwork.state.connect import connect
+from meshwork.state.events import Events
 from meshwork.state.keys import Keys
 from meshwork.state.orders import Orders, Step
 from services.router.operations import Operations
@@ -48,6 +49,19 @@ async def test_a_restart_names_who_is_replaced_and_shows_how_far_it_is(
     shown = await operations.GetRestart(admin_pb2.GetRestartRequest(service="nlp"), CONTEXT)
     assert shown.replicas[0].state == admin_pb2.RESTART_STATE_STARTING
     assert shown.replicas[0].successor == "nlp-3"
+
+
+async def test_what_an_operator_orders_is_an_event_and_what_is_refused_is_none(
+    operations: Operations, redis: Redis
+) -> None:
+    await operations.DrainReplica(admin_pb2.DrainReplicaRequest(replica="nlp-1"), CONTEXT)
+    await operations.RestartService(admin_pb2.RestartServiceRequest(service="nlp"), CONTEXT)
+    with pytest.raises(NotFound):
+        await operations.DrainReplica(admin_pb2.DrainReplicaRequest(replica="nlp-9"), CONTEXT)
+    restart, drain = await Events(redis, KEYS).recent(10)
+    assert {restart.kind, drain.kind} == {router_pb2.EVENT_KIND_OPERATOR}
+    assert (drain.service, drain.subject, drain.message) == ("nlp", "nlp-1", "ordered to drain")
+    assert (restart.service, restart.subject) == ("nlp", "")
 
 
 async def test_a_restart_of_nothing_is_refused(operations: Operations) -> None:

@@ -1,0 +1,79 @@
+"""Ends routers that hang: a process that is there, keeps its connections and answers nobody.
+
+Their clients notice late: gRPC's own client of xDS pings no discovery stream. So each router is asked
+for its health every PROBE_S, and one that answered before and has not for PROBES probes in a row is
+killed; whoever runs it starts it again. Any answer will do. A probe that ended late was held up by this
+process or the machine, and counts for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+PROBE_S = 1.0  # from one probe to the next, and for an answer
+PROBES = 3
+LATE_S = 0.5
+_SILENT = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+
+
+class Silence:
+    """Counts one process's probes without an answer; no input or output.
+
+    Args:
+        probes: so many in a row, and it hangs.
+    """
+
+    def __init__(self, probes: int = PROBES) -> None:
+        self._probes = probes
+        self._pid = 0
+        self._answered = False
+        self._missed = 0
+
+    def hung(self, pid: int, *, answered: bool, late: bool) -> bool:
+        """Takes a probe of the process `pid` in; whether that process hangs.
+
+        Args:
+            late: whether the probe itself took longer than it may.
+        """
+        if pid != self._pid:
+            self._pid, self._answered, self._missed = pid, False, 0
+        if answered:
+            self._answered, self._missed = True, 0
+        elif self._answered and not late:
+            self._missed += 1
+        return self._missed >= self._probes
+
+
+async def answers(address: str) -> bool:
+    """Whether the router at `address` answers within PROBE_S, whatever it says."""
+    # A channel of its own: one that lost its connection waits before it tries again.
+    async with grpc.aio.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        check: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
+        try:
+            await check(b"", timeout=PROBE_S)
+        except grpc.RpcError as error:
+            return error.code() not in _SILENT
+        return True
+
+
+async def watch(address: str, pid: Callable[[], int], end: Callable[[], Awaitable[None]]) -> None:
+    """Probes the router at `address` until cancelled.
+
+    Args:
+        pid: its process now; 0 while there is none.
+        end: ends it, when it hangs.
+    """
+    silence, clock = Silence(), time.monotonic
+    while True:
+        begun, asked = clock(), pid()
+        answered = bool(asked) and await answers(address)
+        late = clock() - begun > PROBE_S + LATE_S
+        if asked and asked == pid() and silence.hung(asked, answered=answered, late=late):
+            await end()
+            silence = Silence()
+        await asyncio.sleep(max(0.0, begun + PROBE_S - clock()))
