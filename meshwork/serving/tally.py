@@ -132,7 +132,9 @@ class ReplicaState(Collector):
         )
         for name, value in router_pb2.ReplicaState.items():
             if value:
-                state.add_metric([state_name(name)], float(value == self._replica.state))
+                state.add_metric(
+                    [name.removeprefix("REPLICA_STATE_").lower()], float(value == self._replica.state)
+                )
         yield state
         yield GaugeMetricFamily(
             "meshwork_calls_in_flight", "Calls that are being answered.", self._load.in_flight
@@ -156,11 +158,6 @@ class ReplicaState(Collector):
         for name, seconds in sorted(_by_device(self._load.devices).items()):
             busy.add_metric([name], seconds)
         yield busy
-
-
-def state_name(name: str) -> str:
-    """`REPLICA_STATE_READY` as `ready`."""
-    return name.removeprefix("REPLICA_STATE_").lower()
 
 
 def _by_device(devices: Iterable[Watched]) -> dict[str, float]:

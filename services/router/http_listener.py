@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 from aiohttp import web
 from prometheus_client import REGISTRY
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from meshwork.serving.config import host_name
+from meshwork.serving.scrape import answer
 from meshwork.xds.resources import split_address
 from services.router import envoy
 from services.router.scrape_targets import GATEWAY_PATH
@@ -78,8 +78,7 @@ class HttpListener:
         await self._runner.cleanup()
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(REGISTRY), headers={"Content-Type": content_type})
+        return answer(request)
 
     async def _gateway(self, _: web.Request) -> web.Response:
         assert self._socket is not None

@@ -10,7 +10,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from meshwork.router.v1 import router_pb2
-from meshwork.serving.tally import state_name
 from meshwork.xds.ads import AdsService
 from meshwork.xds.cache import SnapshotCache
 from meshwork.xds.snapshot import ORDER, kind
@@ -84,7 +83,8 @@ class RouterState(Collector):
         for service in sorted({each.service for each in there}):
             for name, state in router_pb2.ReplicaState.items():
                 if state:
-                    found.add_metric([service, state_name(name)], counts[service, state])
+                    short = name.removeprefix("REPLICA_STATE_").lower()
+                    found.add_metric([service, short], counts[service, state])
         yield found
         models = GaugeMetricFamily(
             "meshwork_model_replicas", "Replicas that take its calls.", labels=["service", "model", "version"]
