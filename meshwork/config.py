@@ -110,6 +110,9 @@ class TracingConfig:
     jaeger: Annotated[str, StringConstraints(pattern=r"^(https?://\S+)?$")] = ""  # its UI, for links
     keep_mb: Annotated[int, Field(ge=1, le=65536)] = 64  # of traces in Redis, where `otlp` is empty
     slow_ms: Annotated[int, Field(ge=1)] = 1000  # traces as long are kept longer, as failed ones are
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class MetricsConfig:
     """Where Prometheus finds all there is to scrape."""
 
