@@ -36,6 +36,7 @@ check: $(VENV)/.ready-dev ## Say whether the tree is clean: format, lint, types,
 	$(BIN)/mypy
 	$(BIN)/python -m tools.generate --check
 	$(BIN)/python -m tools.envoy_descriptors --check
+	$(BIN)/python -m tools.dashboards --check
 	$(BIN)/buf lint meshwork/descriptors.binpb --config buf.yaml
 
 format: $(VENV)/.ready-dev ## Format the code and mend what can be mended
@@ -45,6 +46,7 @@ format: $(VENV)/.ready-dev ## Format the code and mend what can be mended
 generate: $(VENV)/.ready-dev ## Make the generated code from protos/
 	$(BIN)/python -m tools.generate
 	$(BIN)/python -m tools.envoy_descriptors
+	$(BIN)/python -m tools.dashboards
 
 starters: $(VENV)/.ready-dev ## Train and measure the starter models from nothing
 	$(BIN)/python -m training

@@ -26,6 +26,7 @@ from meshwork.channel import LARGEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 from meshwork.errors import ConfigError
 from meshwork.model_config import DeviceName, ModelConfig
 from meshwork.policy import Policy, PolicyOrName, ZoneName
+from meshwork.slo import Slo
 from meshwork.state.connect import check_url, connect
 
 DEFAULT_FILE = Path(__file__).with_name("mesh.yaml")
@@ -66,6 +67,12 @@ def _plain(value: str | tuple[str, ...]) -> str | list[str]:
 Addresses = Annotated[str | tuple[str, ...], PlainValidator(_addresses), PlainSerializer(_plain)]
 
 
+def _address_or_none(address: str) -> str:
+    if address:
+        _addresses(address)
+    return address
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class ServiceConfig:
     """A service and how it runs."""
@@ -77,6 +84,7 @@ class ServiceConfig:
     drain_s: Annotated[float, Field(ge=0, le=86_400)] = 15.0  # the longest that calls may take at the end
     zone: ZoneName = ""  # where its replicas run, for example eu-west-1a; "" if that is no matter
     policy: PolicyOrName = field(default_factory=Policy)  # how calls are spread over replicas and survive
+    slo: Slo = field(default_factory=Slo)  # what its calls should be like: `meshwork config alerts`
     models: tuple[ModelConfig, ...] = ()  # empty for the service's starter models
 
 
@@ -106,6 +114,13 @@ class TracingConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
+class MetricsConfig:
+    """Where Prometheus finds all there is to scrape."""
+
+    listen: Annotated[str, AfterValidator(_address_or_none)] = ""  # of the first router; "": a free port
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
 class MeshConfig:
     """All of `mesh.yaml`."""
 
@@ -114,6 +129,7 @@ class MeshConfig:
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     routers: Annotated[int, Field(ge=1, le=100)] = 1  # processes to run; never fewer than gateways
     tracing: TracingConfig = field(default_factory=TracingConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     services: dict[ServiceName, ServiceConfig] = field(default_factory=dict)
 
     @property

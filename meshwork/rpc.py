@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn, Protocol
@@ -40,8 +41,8 @@ class Observer(Protocol):
     def begins(self) -> None:
         """A call came in."""
 
-    def ends(self, *, failed: bool) -> None:
-        """It was answered; `failed` if the server is to blame."""
+    def ends(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
+        """It was answered, by the rpc of that name, after so long; CANCELLED if its caller left."""
 
     def trailer(self) -> Metadata:
         """Metadata to send behind the answer."""
@@ -53,7 +54,7 @@ class Unobserved:
     def begins(self) -> None:
         """Does nothing."""
 
-    def ends(self, *, failed: bool) -> None:
+    def ends(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
         """Does nothing."""
 
     def trailer(self) -> Metadata:
@@ -116,25 +117,28 @@ def _handler(
     given: Callable[[Any], Any] = parse_all if method.client_streaming else parse
 
     async def one(raw: Any, context: grpc.aio.ServicerContext[bytes, Any]) -> message.Message:
+        began = time.perf_counter()
         observer.begins()
-        failed = False
+        code = grpc.StatusCode.CANCELLED
         with spans.served(service, method.name, context.invocation_metadata()) as span:
             try:
                 answer: message.Message = await behaviour(given(raw), context)
+                code = grpc.StatusCode.OK
             except Exception as error:
                 known = as_meshwork_error(error, f"{method.full_name}")
-                failed = known.code in OUR_FAULT
+                code = known.code
                 spans.ended(span, known.code, str(known))
                 await abort(context, known, observer.trailer())
             finally:
-                observer.ends(failed=failed)
+                observer.ends(method.name, code, time.perf_counter() - began)
             spans.ended(span, grpc.StatusCode.OK)
         context.set_trailing_metadata(observer.trailer())
         return answer
 
     async def many(raw: Any, context: grpc.aio.ServicerContext[bytes, Any]) -> AsyncIterator[message.Message]:
+        began = time.perf_counter()
         observer.begins()
-        failed = False
+        code = grpc.StatusCode.CANCELLED
         count = 0
         with spans.served(service, method.name, context.invocation_metadata()) as span:
             try:
@@ -144,14 +148,15 @@ def _handler(
                             span.add_event("first answer")
                         count += 1
                         yield answer
+                code = grpc.StatusCode.OK
             except Exception as error:
                 known = as_meshwork_error(error, f"{method.full_name}")
-                failed = known.code in OUR_FAULT
+                code = known.code
                 spans.ended(span, known.code, str(known))
                 await abort(context, known, observer.trailer())
             finally:
                 span.set_attribute("rpc.response.count", count)
-                observer.ends(failed=failed)
+                observer.ends(method.name, code, time.perf_counter() - began)
             spans.ended(span, grpc.StatusCode.OK)
         context.set_trailing_metadata(observer.trailer())
 

@@ -15,12 +15,14 @@ import importlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 import meshwork
@@ -34,18 +36,19 @@ from meshwork.front import make_server
 from meshwork.model_config import ModelConfig
 from meshwork.process import run, spare_the_collector, stop_on_signals, watch_parent
 from meshwork.router.v1 import router_pb2
-from meshwork.rpc import Metadata, add_servicer
+from meshwork.rpc import add_servicer
 from meshwork.serving import metrics
 from meshwork.serving.card import CARD_FILE
 from meshwork.serving.config import ReplicaConfig, host_name
 from meshwork.serving.device import Bounds
-from meshwork.serving.load import ORCA_TRAILER, LoadMeter
+from meshwork.serving.load import LoadMeter
 from meshwork.serving.models import ModelTable
 from meshwork.serving.oip import repository as oip
 from meshwork.serving.oip.inference import Inference
 from meshwork.serving.oip.listener import RestListener
 from meshwork.serving.oip.service import InferenceService
 from meshwork.serving.sources import STARTER
+from meshwork.serving.tally import CallTally, ReplicaState
 from meshwork.state.connect import REDIS_AWAY, connect
 from meshwork.state.drains import Drains
 from meshwork.state.keys import Keys
@@ -82,25 +85,6 @@ class ServiceContext:
     redis: Redis
     keys: Keys
     config: ReplicaConfig = field(default_factory=ReplicaConfig)
-
-
-class _CallLoad:
-    """Feeds the load meter from calls and puts its report behind each answer."""
-
-    def __init__(self, load: LoadMeter) -> None:
-        self._load = load
-        self.begun = 0
-
-    def begins(self) -> None:
-        self.begun += 1
-        self._load.in_flight += 1
-
-    def ends(self, *, failed: bool) -> None:
-        self._load.in_flight -= 1
-        self._load.answered(failed=failed)
-
-    def trailer(self) -> Metadata:
-        return ((ORCA_TRAILER, self._load.report()),)
 
 
 def main(spec: ServiceSpec) -> None:
@@ -152,7 +136,7 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
     )
     module, _, name = spec.servicer.partition(":")
     servicer = getattr(importlib.import_module(module), name)(ServiceContext(models, redis, keys, config))
-    watching = _CallLoad(load)
+    watching = CallTally(spec.name, load)
     add_servicer(server, spec.full_name, servicer, watching)
     inference = Inference(spec.name, spec.full_name, models)
     add_servicer(server, oip.FULL_NAME, InferenceService(inference), watching)
@@ -172,6 +156,8 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
     replica = _replica(spec, config, port, rest.port if rest else None)
     process, orders = process_of(replica), Orders(redis, keys)
     lease = _Lease(LeaseBook(redis, keys), replica, models, changed, config.lease_ttl_s, load)
+    state = ReplicaState(replica, lambda: lease.renewed, load, lambda: models.entries)
+    REGISTRY.register(state)
     try:
         # A lease that ends by itself is a defect: the group then ends all of the replica.
         async with asyncio.TaskGroup() as group:
@@ -209,6 +195,7 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
                 task.cancel()
         return 0 if loaded else EXIT_NO_MODEL
     finally:
+        REGISTRY.unregister(state)
         await lease.revoke()
         await server.stop(None)
         if rest is not None:
@@ -252,7 +239,7 @@ async def _follow_order(orders: Orders, process: str, stop: asyncio.Event) -> No
 
 
 def _rest(
-    spec: ServiceSpec, config: ReplicaConfig, inference: Inference, watching: _CallLoad
+    spec: ServiceSpec, config: ReplicaConfig, inference: Inference, watching: CallTally
 ) -> RestListener | None:
     if config.http_listen == "off":
         return None
@@ -296,7 +283,11 @@ def _devices(config: ReplicaConfig) -> list[str]:
 
 
 class _Lease:
-    """Owns the replica's lease: renews it, and at once when something in it changed."""
+    """Owns the replica's lease: renews it, and at once when something in it changed.
+
+    Attributes:
+        renewed: when Redis took it last, on the monotonic clock.
+    """
 
     def __init__(
         self,
@@ -313,6 +304,7 @@ class _Lease:
         self._changed = changed
         self._ttl_s = ttl_s
         self._load = load
+        self.renewed = time.monotonic()
 
     def enter(self, state: router_pb2.ReplicaState.ValueType) -> None:
         """Moves the replica to `state` and says so without delay."""
@@ -331,6 +323,7 @@ class _Lease:
             try:
                 async with asyncio.timeout(self._ttl_s / 2):
                     await self._book.renew(self._replica, self._ttl_s)
+                self.renewed = time.monotonic()
                 if away:
                     log.info("Redis is back, the lease is renewed")
                 away = False

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import rich_click as click
+import yaml
 
-from meshwork import config
+from meshwork import config, slo
 from meshwork.cli.console import (
     json_option,
     out,
     reports_errors,
 )
+from meshwork.errors import ConfigError
 from meshwork.supervisor.home import Home
 
 
@@ -48,3 +50,24 @@ def check(file: Path) -> None:
     settings = config.read(file)
     where = ", ".join(settings.gateway.addresses)
     out.print(f"{file} is good: {len(settings.services)} services, gateway on {where}")
+
+
+@config_group.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@reports_errors
+def alerts(file: Path | None) -> None:
+    """Print Prometheus alert rules for the objectives (`slo`) in FILE, or of the mesh that runs here.
+
+    Each objective becomes three alerts on how fast its budget burns: two that page, one that does not.
+
+    \b
+    Example:
+      meshwork config alerts mesh.yaml > deploy/prometheus/slo.yml
+    """
+    record = Home.from_environment().running()
+    settings = config.read(file) if file else config.from_json(record.config) if record else config.read()
+    text = slo.rules({name: service.slo for name, service in settings.services.items()})
+    if not yaml.safe_load(text)["groups"]:
+        where = file or "this mesh"
+        raise ConfigError(f"{where}: no service has an slo, for example  slo: {{availability_percent: 99.9}}")
+    click.echo(text, nl=False)

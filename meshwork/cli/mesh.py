@@ -30,7 +30,7 @@ from meshwork.cli.console import (
     running_mesh,
 )
 from meshwork.cli.events import lines_of
-from meshwork.cli.overview import alarms, ejected, look, routers_table
+from meshwork.cli.overview import alarms, ejected, look, routers_table, scraped_at
 from meshwork.cli.tables import gateways_text, replicas_table, services_table
 from meshwork.errors import FailedPrecondition, Unavailable
 from meshwork.process import stop_on_signals
@@ -262,6 +262,7 @@ def status(as_json: bool) -> None:
     if seen.mesh is not None:
         out.print()
         out.print(routers_table(seen.mesh))
+        out.print("".join(f"\nPrometheus: http://{at}/sd" for at in scraped_at(seen.mesh)), style="dim")
     _section("Kept from traffic", ejected(seen.replicas))
     _section("Warnings of the last hour (see `meshwork events`)", lines_of(seen.warnings))
     out.print(f"\nMemory in all: {_memory(record, envoys) / 1e9:.2f} GB", style="dim")

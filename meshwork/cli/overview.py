@@ -101,6 +101,11 @@ def routers_table(mesh: router_pb2.GetMeshResponse) -> Table:
     return table
 
 
+def scraped_at(mesh: router_pb2.GetMeshResponse) -> list[str]:
+    """`host:port` at which Prometheus finds all there is to scrape: of each router, any will do."""
+    return [router.http_address for router in mesh.routers if router.http_address]
+
+
 def ejected(replicas: list[router_pb2.Replica]) -> Iterator[str]:
     """A line for each replica that is kept from traffic, as rich markup."""
     for replica in replicas:

@@ -142,6 +142,7 @@ class Device:
         self._preparing_bytes = 0
         self._running: tuple[float, float] | None = None  # when the job began, how long it should take
         self._wake = asyncio.Event()
+        self.busy_s = 0.0  # that it has worked
         load.add_device(self)
 
     @property
@@ -248,6 +249,7 @@ class Device:
                 result = await loop.run_in_executor(self.thread, job.run)
             self._running = None
             elapsed_s = self.clock() - begun
+            self.busy_s += elapsed_s
             if source in self._used_s:
                 self._used_s[source] += elapsed_s
             job.settle(result, begun, elapsed_s)

@@ -57,6 +57,14 @@ class Watched(Protocol):
     def work(self) -> Iterable[Served]:
         """What runs on it."""
 
+    @property
+    def name(self) -> str:
+        """For example `cpu`."""
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that it has worked so far."""
+
     def wait_s(self) -> float:
         """Seconds of work that it has before it."""
 
@@ -89,6 +97,11 @@ class LoadMeter:
     def add_device(self, device: Watched) -> None:
         """Counts a device in."""
         self._devices.append(device)
+
+    @property
+    def devices(self) -> tuple[Watched, ...]:
+        """The devices that were counted in."""
+        return tuple(self._devices)
 
     def ready(self) -> None:
         """Says that the replica takes traffic from now on."""

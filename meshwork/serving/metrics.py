@@ -32,7 +32,6 @@ COMPUTE = Histogram(
 QUEUE = Histogram(
     "meshwork_queue_seconds", "Time of an item in the queue.", ("model", "device"), buckets=_SECONDS
 )
-QUEUED = Gauge("meshwork_queued_items", "Items that wait for a device.", ("model",))
 REFUSED = Counter("meshwork_refused", "Calls refused at the door.", ("model", "cause"))
 LOADS = Counter("meshwork_model_loads", "Loads of a model.", ("model", "outcome"))
 UNLOADS = Counter("meshwork_model_unloads", "Unloads of a model.", ("model", "cause"))

@@ -34,6 +34,7 @@ from meshwork.serving.load import LoadMeter
 from meshwork.serving.loaded import K, Loaded, Streamed
 from meshwork.serving.roster import Entry, Roster
 from meshwork.serving.sources import Catalogue, default_name, open_source
+from meshwork.serving.tally import means
 from meshwork.serving.task import In, Out, Task
 from meshwork.serving.threads import contained
 from meshwork.type.v1 import served_by_pb2
@@ -230,6 +231,7 @@ class ModelTable:
             FailedPrecondition: it cannot be loaded.
         """
         entry = self._roster.find(kind, method, model)
+        means(entry)
         loaded = entry.loaded or await self._ready(entry, Call.of(context))
         return cast(Loaded[K], loaded)
 
@@ -242,6 +244,7 @@ class ModelTable:
             FailedPrecondition: it cannot be loaded.
         """
         entry = self._roster.named(model)
+        means(entry)
         loaded = entry.loaded or await self._ready(entry, call)
         entry.uses += 1
         try:
@@ -264,6 +267,7 @@ class ModelTable:
             MeshworkError: of the first input that fails, or of admission.
         """
         entry = self._roster.find(kind, method, model)
+        means(entry)
         call = Call.of(context)
         loaded = entry.loaded or await self._ready(entry, call)
         entry.uses += 1
@@ -289,6 +293,7 @@ class ModelTable:
             MeshworkError: of the input, of admission, or of the model.
         """
         found = self._roster.find(kind, method, model)
+        means(found)
         call = Call.of(context)
         loaded = found.loaded or await self._ready(found, call)
         found.uses += 1

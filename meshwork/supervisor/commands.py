@@ -60,6 +60,7 @@ def router(config: MeshConfig, redis_url: str, listens: Sequence[str], index: in
             "MESHWORK_ROUTERS": ",".join(listens),
             "MESHWORK_GATEWAY_LISTEN": gateways[index] if index < len(gateways) else "",
             "MESHWORK_GATEWAYS": ",".join(gateways),
+            "MESHWORK_ROUTER_HTTP_LISTEN": "" if index else config.metrics.listen,
             "MESHWORK_RUN_DIR": str(run_dir),
             "MESHWORK_ZONE": config.gateway.zone,
             "MESHWORK_MAX_MESSAGE_BYTES": str(config.gateway.max_message_bytes),

@@ -172,6 +172,7 @@ class AdsService:
         self._cache = cache
         self._on_reject = on_reject
         self._streams: set[_Stream] = set()
+        self._past = (0, 0)  # acks and nacks of clients that have left
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a `grpc.aio` server needs to serve this."""
@@ -188,6 +189,14 @@ class AdsService:
     def clients(self) -> tuple[ClientState, ...]:
         """The clients that are connected."""
         return tuple(self._streams)
+
+    @property
+    def replies(self) -> tuple[int, int]:
+        """How often clients have taken what they were sent, and how often rejected it, since the start."""
+        there = [each for stream in self._streams for each in stream.subscriptions.values()]
+        return self._past[0] + sum(each.acks for each in there), self._past[1] + sum(
+            each.nacks for each in there
+        )
 
     async def _serve_whole(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
         async with contextlib.aclosing(self._serve(requests, incremental=False)) as responses:
@@ -219,6 +228,8 @@ class AdsService:
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reader
+            for each in stream.subscriptions.values():
+                self._past = self._past[0] + each.acks, self._past[1] + each.nacks
             self._streams.discard(stream)
             self._cache.leave(stream)
 

@@ -33,6 +33,11 @@ async def serve(config: RouterConfig) -> int:
     except RuntimeError as error:
         log.error("can't listen on %s: %s", config.router_listen, error)
         return EXIT_FAILED
+    try:
+        http = await router.serve_http()
+    except OSError as error:
+        log.error("can't listen on %s: %s", config.http_listen, error)
+        return EXIT_FAILED
     tasks = [asyncio.create_task(router.run(), name="router")]
     if config.gateway_listen:
         supervisor = envoy.Supervisor(
@@ -60,6 +65,8 @@ async def serve(config: RouterConfig) -> int:
     for task in (*tasks, background, stopping):
         task.cancel()
     await asyncio.gather(*tasks, background, stopping, return_exceptions=True)
+    if http is not None:
+        await http.stop()
     await server.stop(0.5)
     await redis.aclose()
     return status

@@ -14,6 +14,8 @@ import re
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from prometheus_client import Counter
+
 from meshwork.router.v1 import router_pb2
 from meshwork.state.connect import REDIS_AWAY
 from meshwork.state.events import Events
@@ -24,6 +26,8 @@ from services.router.leading import Leading
 from services.router.registry import FellBehind, Registry
 
 log = logging.getLogger(__name__)
+
+EVENTS = Counter("meshwork_events", "What this router saw happen.", ("kind", "level"))
 
 KEPT_S = 5.0
 WAITING = 1000  # events that may wait to be written; older ones are dropped
@@ -46,6 +50,12 @@ def _gist(event: router_pb2.Event) -> tuple[int, str, str]:
     return event.kind, event.subject, _DURATION.sub("", event.message)
 
 
+def labels(event: router_pb2.Event) -> tuple[str, str]:
+    """Kind and level, for example `anomaly` and `warning`."""
+    kind = router_pb2.EventKind.Name(event.kind).removeprefix("EVENT_KIND_").lower()
+    return kind, router_pb2.EventLevel.Name(event.level).removeprefix("EVENT_LEVEL_").lower()
+
+
 class Chronicle:
     """Gathers and writes events.
 
@@ -62,6 +72,7 @@ class Chronicle:
 
     def tell(self, event: router_pb2.Event) -> None:
         """Takes in what every router sees."""
+        EVENTS.labels(*labels(event)).inc()
         self._waiting.append((asyncio.get_running_loop().time(), event))
 
     def leader(self, before: str, after: str) -> None:
@@ -103,6 +114,7 @@ class Chronicle:
         self._append(happenings.happened(kind, level, message, subject=gateway))
 
     def _append(self, event: router_pb2.Event) -> None:
+        EVENTS.labels(*labels(event)).inc()
         task = asyncio.create_task(self._events.append(event), name="event")
         self._appending.add(task)
         task.add_done_callback(self._appending.discard)

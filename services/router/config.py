@@ -30,6 +30,9 @@ class RouterConfig:
     router_listen: str = "127.0.0.1:9000"  # MESHWORK_ROUTER_LISTEN: host:port of discovery and RouterService
     routers: tuple[str, ...] = ()  # MESHWORK_ROUTERS: host:port of every router, by comma; this one if empty
     router: str = ""  # MESHWORK_ROUTER: unique name of this router; "" makes one up
+    # MESHWORK_ROUTER_HTTP_LISTEN: host:port of metrics and of Prometheus's service discovery; empty for a
+    # free port beside router_listen, `off` for none
+    router_http_listen: str = ""
     gateway_listen: str = ""  # MESHWORK_GATEWAY_LISTEN: host:port of this router's gateway; empty for none
     gateways: tuple[
         str, ...
@@ -54,6 +57,8 @@ class RouterConfig:
         }
         if self.gateway_listen:
             addresses["MESHWORK_GATEWAY_LISTEN"] = [self.gateway_listen]
+        if self.router_http_listen not in ("", "off"):
+            addresses["MESHWORK_ROUTER_HTTP_LISTEN"] = [self.router_http_listen]
         for variable, values in addresses.items():
             for value in values:
                 try:
@@ -100,6 +105,11 @@ class RouterConfig:
     def all_gateways(self) -> tuple[str, ...]:
         """`host:port` of every gateway of the mesh, each once: the same in every router that is told so."""
         return tuple(dict.fromkeys(self.gateways or filter(None, (self.gateway_listen,))))
+
+    @property
+    def http_listen(self) -> str:
+        """Where the HTTP listener listens: `host:port`; port 0 is a free one."""
+        return self.router_http_listen or f"{self.router_listen.rpartition(':')[0]}:0"
 
     @property
     def folder(self) -> Path:

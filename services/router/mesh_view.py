@@ -104,6 +104,10 @@ class MeshView:
             self.chronicle,
         )
 
+    def listens(self, http_address: str) -> None:
+        """Says where this router's HTTP listener is."""
+        self._own.http_address = http_address
+
     async def run(self) -> None:
         """Gathers, and acts where this router leads, until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -147,6 +151,21 @@ class MeshView:
         )
         response.snapshot_time.FromMilliseconds(int(self._cache.since * 1000))
         return response
+
+    @property
+    def routers(self) -> Sequence[router_pb2.Router]:
+        """The routers that are there, this one among them."""
+        return self._peers.there()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this router leads."""
+        return bool(self._leading.grant)
+
+    @property
+    def stale(self) -> bool:
+        """Whether what this router knows may be old: Redis can't be read, or forgot."""
+        return self._peers.standing.stale
 
     def _described(self) -> router_pb2.Router:
         own = router_pb2.Router()

@@ -32,13 +32,14 @@ from meshwork.xds.ads import AdsService
 from meshwork.xds.cache import SnapshotCache
 from meshwork.xds.messages import Values
 from meshwork.xds.snapshot import Resource
-from services.router import contract
+from services.router import contract, envoy
 from services.router.admin import AdminService
 from services.router.config import RouterConfig
 from services.router.discovery import Discovery
 from services.router.fallback import Fallback
 from services.router.gateway import GatewaySettings, cors, gateway_listener
 from services.router.gateway_tracing import tracing
+from services.router.http_listener import HttpListener
 from services.router.incremental import Planner
 from services.router.inference_service import MeshInference
 from services.router.memory import Memory
@@ -46,6 +47,8 @@ from services.router.mesh_view import MeshView
 from services.router.planner import PlanSettings
 from services.router.policy import hash_fields
 from services.router.registry import Registry
+from services.router.router_metrics import RouterState
+from services.router.scrape_targets import targets
 from services.router.service import RouterService
 from services.router.traces import TraceService, TraceStore
 
@@ -142,6 +145,20 @@ class Router:
         await self._report_health()
         await server.start()
         return server
+
+    async def serve_http(self) -> HttpListener | None:
+        """Starts the HTTP listener of metrics and Prometheus's service discovery; None if it is off.
+
+        Raises:
+            OSError: the address can't be listened on.
+        """
+        if self._config.router_http_listen == "off":
+            return None
+        socket = envoy.admin_socket(self._config.folder) if self._config.gateway_listen else None
+        state = RouterState(self.cache, self.ads, self._registry, self._view, self.spans)
+        listener = HttpListener(state, lambda: targets(self._registry.replicas, self._view.routers), socket)
+        self._view.listens(await listener.start(self._config.http_listen))
+        return listener
 
     async def run(self) -> None:
         """Follows leases and wishes, plans, and acts where this router leads, until cancelled."""

@@ -888,6 +888,7 @@ class Router(_message.Message):
     PID_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
+    HTTP_ADDRESS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Identifier, unique in the mesh."""
     address: _builtins.str
@@ -904,6 +905,8 @@ class Router(_message.Message):
     """Process id on that host."""
     release: _builtins.str
     """Version of Meshwork that it runs."""
+    http_address: _builtins.str
+    """`host:port` of its HTTP listener: `/metrics`, `/gateway/metrics`, and `/sd` for Prometheus; empty if off."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the process started."""
@@ -920,10 +923,11 @@ class Router(_message.Message):
         pid: _builtins.int = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         release: _builtins.str = ...,
+        http_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "gateway", b"gateway", "host", b"host", "leader", b"leader", "name", b"name", "pid", b"pid", "release", b"release", "snapshot_version", b"snapshot_version", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "gateway", b"gateway", "host", b"host", "http_address", b"http_address", "leader", b"leader", "name", b"name", "pid", b"pid", "release", b"release", "snapshot_version", b"snapshot_version", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

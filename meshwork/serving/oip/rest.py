@@ -6,20 +6,21 @@ import asyncio
 import base64
 import json
 import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from meshwork.errors import InvalidArgument, MeshworkError, NotFound, TooLarge
-from meshwork.rpc import OUR_FAULT, Observer, as_meshwork_error
+from meshwork.rpc import Observer, as_meshwork_error
 from meshwork.serving.call import Call
 from meshwork.serving.load import ORCA_TRAILER
 from meshwork.serving.oip.inference import Inference, within
 from meshwork.serving.oip.repository import no_new_configuration, server_metadata
 from meshwork.serving.oip.rest_body import LENGTH_HEADER, Body
+from meshwork.serving.scrape import metrics
 
 _LARGE = 64 * 1024  # bytes of JSON that the event loop may be kept busy with
 
@@ -81,7 +82,7 @@ class RestService:
         app = web.Application(middlewares=[self._answer_errors], client_max_size=self._max_bytes)
         app.add_routes(
             [
-                web.get("/metrics", _metrics),
+                web.get("/metrics", metrics),
                 web.get("/v2", self._server),
                 web.get("/v2/health/live", self._live),
                 web.get("/v2/health/ready", self._ready),
@@ -173,16 +174,21 @@ class RestService:
         return _json({})
 
     async def _infer(self, request: web.Request) -> web.Response:
+        began = time.perf_counter()
         self._observer.begins()
-        failed = True
+        code = grpc.StatusCode.INTERNAL
         try:
             response = await self._inferred(request)
-            failed = False
+            code = grpc.StatusCode.OK
         except MeshworkError as error:
-            failed = error.code in OUR_FAULT
+            code = error.code
+            raise
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
             raise
         finally:
-            self._observer.ends(failed=failed)
+            # The same as the rpc's: the protocol has two forms.
+            self._observer.ends("ModelInfer", code, time.perf_counter() - began)
         # What Envoy balances by; gRPC's answers carry it in their trailer.
         for name, value in self._observer.trailer():
             if name == ORCA_TRAILER and isinstance(value, bytes):
@@ -224,7 +230,3 @@ async def _object(request: web.Request) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InvalidArgument("the body should be an object", reason="MALFORMED_MESSAGE")
     return content
-
-
-async def _metrics(_: web.Request) -> web.Response:
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -34,7 +34,7 @@ class Reported:
     def begins(self) -> None:
         pass
 
-    def ends(self, *, failed: bool) -> None:
+    def ends(self, method: str, code: object, seconds: float) -> None:
         pass
 
     def trailer(self) -> Metadata:
