@@ -74,31 +74,30 @@ end
 # stand in a field of its own. The value becomes a header, so what may not stand in one is
 # percent-encoded, as meshwork.names.header_value does.
 _MODEL_LUA = """
-local HEADER, FIELDS = "%s", {%s}
+local HEADER, FIELDS, EXTRACTION = "%s", {%s}, "envoy.filters.http.grpc_field_extraction"
 local function encode(c) return string.format("%%%%%%02X", string.byte(c)) end
+local function encoded(value) return string.sub(string.gsub(value, "[^%%w%%-%%._~@/+]", encode), 1, 256) end
+local function text(value)
+  if value == nil then return "" end
+  if type(value) == "table" then value = value[1] end
+  if type(value) == "number" then value = tostring(value) end
+  return type(value) == "string" and value or ""
+end
 function envoy_on_request(handle)
   local headers = handle:headers()
   local had = headers:get(HEADER) ~= nil
   if had then headers:remove(HEADER) end
-  local found = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.grpc_field_extraction")
-  local function field(name)
-    local value = found and found[name]
-    if type(value) == "table" then value = value[1] end
-    if type(value) == "number" then value = tostring(value) end
-    return type(value) == "string" and value or ""
-  end
+  local found = handle:streamInfo():dynamicMetadata():get(EXTRACTION) or {}
   for name, header in pairs(FIELDS) do
-    local value = field(name)
+    local value = text(found[name])
     headers:remove(header)
-    if value ~= "" then
-      headers:add(header, string.sub(string.gsub(value, "[^%%w%%-%%._~@/+]", encode), 1, 256))
-    end
+    if value ~= "" then headers:add(header, encoded(value)) end
   end
-  local value, version = field("model") .. field("model_name") .. field("name"), ""
-  if value ~= "" then version = field("model_version") .. field("version") end
-  if version ~= "" then value = value .. "@" .. version end
+  local value = text(found.model) .. text(found.model_name) .. text(found.name)
   if value ~= "" then
-    headers:add(HEADER, string.sub(string.gsub(value, "[^%%w%%-%%._~@/+]", encode), 1, 256))
+    local version = text(found.model_version) .. text(found.version)
+    if version ~= "" then value = value .. "@" .. version end
+    headers:add(HEADER, encoded(value))
   elseif not had then
     return
   end
@@ -216,7 +215,8 @@ def gateway_listener(
             "local_reply_config": local_replies(
                 settings.max_message_bytes, traced=settings.tracing is not None
             ),
-            "generate_request_id": True,
+            # A span has it, by which a call that was refused here finds its trace.
+            "generate_request_id": settings.tracing is not None,
             **({"tracing": settings.tracing} if settings.tracing else {}),
         }
     )
