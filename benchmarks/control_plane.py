@@ -44,6 +44,7 @@ from meshwork.supervisor.ports import free_port
 from meshwork.xds.bootstrap import DISCOVERY_CLUSTER, Bootstrap
 from services.router import envoy
 from services.router.config import RouterConfig
+from services.router.gateway import gateway_node
 from services.router.planner import plan
 from services.router.router import plan_settings
 
@@ -163,10 +164,10 @@ def start(
     return process
 
 
-def start_envoy(stack: ExitStack, folder: Path, router: str) -> str:
+def start_envoy(stack: ExitStack, folder: Path, router: str, node: str) -> str:
     """Starts the real one; gives the path of its admin socket."""
     admin = str(folder / "admin")
-    text = Bootstrap(node="gateway", cluster="gateway", discovery=(router,), admin_socket=admin).to_json()
+    text = Bootstrap(node=node, cluster="gateway", discovery=(router,), admin_socket=admin).to_json()
     bootstrap = json.loads(text)
     quiet = {"name": "quiet", "static_layer": {"health_check": {"min_interval": 3_600_000}}}
     bootstrap["layered_runtime"] = {"layers": [quiet]}
@@ -222,7 +223,8 @@ async def run(stack: ExitStack, *, short: bool) -> tuple[dict[str, Any], Targets
         "MESHWORK_ROUTER_LISTEN": address,
         "MESHWORK_GATEWAY_LISTEN": f"127.0.0.1:{free_port()}",
     }
-    settings = plan_settings(RouterConfig.from_environment(environment))
+    config = RouterConfig.from_environment(environment)
+    settings = plan_settings(config)
     started = time.monotonic()
     plan(replicas, settings)
     figures["full_plan_cold_ms"] = round((time.monotonic() - started) * 1000)
@@ -237,7 +239,7 @@ async def run(stack: ExitStack, *, short: bool) -> tuple[dict[str, Any], Targets
     figures["router_start_s"] = round(time.monotonic() - started, 1)
 
     started = time.monotonic()
-    admin = start_envoy(stack, folder, address)
+    admin = start_envoy(stack, folder, address, gateway_node(config.mesh, config.gateway_listen))
     services = [SERVICES[index % len(SERVICES)] for index in range(CLIENTS - 1)]
     speakers = start(stack, folder, "clients", address, *services)
     loop = asyncio.get_running_loop()
