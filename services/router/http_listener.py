@@ -53,7 +53,7 @@ class HttpListener:
         app.add_routes([web.get("/metrics", self._metrics), web.get("/sd", self._sd)])
         if admin_socket is not None:
             app.add_routes([web.get(GATEWAY_PATH, self._gateway)])
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
 
     async def start(self, listen: str) -> str:
         """Listens on `host:port`, port 0 for a free one; gives the address at which others reach it.
