@@ -65,6 +65,7 @@ class ModelPolicy:
     panic_percent: Percent | None = None
     slow_start_s: SlowStartS | None = None
     eject_slow: Times | None = None
+    eject_failing: Percent | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)
@@ -79,6 +80,7 @@ class Policy:
     panic_percent: Percent = 10  # with fewer replicas in health, calls go to all of them
     slow_start_s: SlowStartS = 5  # a new replica's share grows over so long (not weighted)
     eject_slow: Times = 8  # times as slow as its peers puts a replica out; 0 for never
+    eject_failing: Percent = 20  # of its calls that fail, and not its peers', puts it out; 0 for never
     models: dict[str, ModelPolicy] = field(default_factory=dict)  # by NAME or NAME@VERSION
 
     @model_validator(mode="after")

@@ -55,6 +55,7 @@ from meshwork.state.keys import Keys
 from meshwork.state.leases import LeaseBook
 from meshwork.state.log_levels import LogLevels
 from meshwork.state.orders import Orders, process_of
+from meshwork.state.reports import Reports
 from meshwork.state.wishes import Wishes
 
 log = logging.getLogger(__name__)
@@ -177,6 +178,11 @@ async def serve(spec: ServiceSpec, config: ReplicaConfig) -> int:
             elif not stop.is_set():
                 background.append(group.create_task(follower.run(), name="wishes"))
                 spare_the_collector()
+                background.append(
+                    group.create_task(
+                        models.windows.run(Reports(redis, keys), config.replica), name="reports"
+                    )
+                )
                 load.ready()
                 lease.enter(router_pb2.REPLICA_STATE_READY)
                 await _set_health(checks, spec, health_pb2.HealthCheckResponse.SERVING)

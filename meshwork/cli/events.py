@@ -107,12 +107,13 @@ def latest(
 
 
 def lines_of(events: list[router_pb2.Event]) -> Iterator[Text]:
-    """A line each: when, how bad, what kind, of whom, what."""
+    """A line each: when, how bad, what kind, of whom, what, and the traces that show it."""
     for event in events:
         level = router_pb2.EventLevel.Name(event.level).removeprefix("EVENT_LEVEL_").lower()
         kind = router_pb2.EventKind.Name(event.kind).removeprefix("EVENT_KIND_").lower()
         about = event.subject or event.service
-        line = Text(f"{clock(event.time)}  {level:<7}  {kind:<16}  {about:<20}  {event.message}")
+        shown = f"; traces: {', '.join(event.trace_ids)}" if event.trace_ids else ""
+        line = Text(f"{clock(event.time)}  {level:<7}  {kind:<16}  {about:<20}  {event.message}{shown}")
         line.stylize(_COLOURS.get(level, ""))
         yield line
 

@@ -37,6 +37,7 @@ from meshwork.serving.sources import Catalogue, default_name, open_source
 from meshwork.serving.tally import means
 from meshwork.serving.task import In, Out, Task
 from meshwork.serving.threads import contained
+from meshwork.serving.windows import Windows
 from meshwork.type.v1 import served_by_pb2
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,9 @@ class ModelTable:
         architectures: end of an architecture's name in a Hugging Face config.json -> task.
         on_change: called whenever what `describe` says has changed.
         memory_bytes: what models may fill of each device; 0 for most of what there is.
+
+    Attributes:
+        windows: counts calls and answers.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class ModelTable:
         self.held = Held()  # told by whoever watches the event loop
         self._described: dict[tuple[str, str, str], router_pb2.Model] = {}  # by source, name, version
         self._roster = Roster(service)
+        self.windows = Windows()
         self._lifecycle = Lifecycle(self._roster, replica, load, self._cpu, on_change, bounds, memory_bytes)
 
     def describe(self) -> list[router_pb2.Model]:
@@ -269,19 +274,22 @@ class ModelTable:
         entry = self._roster.find(kind, method, model)
         means(entry)
         call = Call.of(context)
-        loaded = entry.loaded or await self._ready(entry, call)
-        entry.uses += 1
-        entry.call_items = moved(entry.call_items, len(inputs))
-        try:
-            outcomes = await loaded.items(inputs, call)
-        finally:
-            entry.uses -= 1
-            entry.last_used = time.monotonic()
-        pairs = []
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
-            pairs.append(outcome)
+        begun = time.monotonic()
+        with self.windows.failing(entry.card.id):
+            loaded = entry.loaded or await self._ready(entry, call)
+            entry.uses += 1
+            entry.call_items = moved(entry.call_items, len(inputs))
+            try:
+                outcomes = await loaded.items(inputs, call)
+            finally:
+                entry.uses -= 1
+                entry.last_used = time.monotonic()
+            pairs = []
+            for outcome in outcomes:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                pairs.append(outcome)
+        self.windows.answered(entry.card.id, loaded.task, pairs, entry.last_used - begun)
         return Answer([out for out, _ in pairs], loaded.served_by(done for _, done in pairs))
 
     async def stream(
@@ -295,15 +303,19 @@ class ModelTable:
         found = self._roster.find(kind, method, model)
         means(found)
         call = Call.of(context)
-        loaded = found.loaded or await self._ready(found, call)
-        found.uses += 1
-        try:
-            async with aclosing(loaded.stream(entry, call)) as pieces:  # type: ignore[type-var]
-                async for piece in pieces:
-                    yield piece
-        finally:
-            found.uses -= 1
-            found.last_used = time.monotonic()
+        begun, first_s = time.monotonic(), 0.0
+        with self.windows.failing(found.card.id):
+            loaded = found.loaded or await self._ready(found, call)
+            found.uses += 1
+            try:
+                async with aclosing(loaded.stream(entry, call)) as pieces:  # type: ignore[type-var]
+                    async for piece in pieces:
+                        first_s = first_s or time.monotonic() - begun
+                        yield piece
+            finally:
+                found.uses -= 1
+                found.last_used = time.monotonic()
+        self.windows.answered(found.card.id, loaded.task, (), first_s)  # a caller waits for the first piece
 
     async def close(self) -> None:
         """Stops the devices and closes the models; does not wait for a forward pass that still runs."""

@@ -96,6 +96,11 @@ class Task(ABC, Generic[In, Prepared, Raw, Out]):
     def postprocess(self, prepared: Prepared, raw: Raw) -> Out:
         """Turns the network's answer for one item into the service's."""
 
+    def observed(self, out: Out) -> tuple[float, str] | None:
+        """What tells how sure an answer is, 0 to 1, and what it says in a word ("" for no such word); None
+        if it has neither. The mesh watches how both are distributed, and says when that changes."""
+        return None
+
     @property
     def tensors(self) -> Engine | None:
         """The network as named arrays, for the Open Inference Protocol; None if it has no such form."""

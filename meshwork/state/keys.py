@@ -107,6 +107,11 @@ class Keys:
         return self.name("events")
 
     @property
+    def reports(self) -> str:
+        """Hash: replica name -> what it counted in its last few seconds, as JSON."""
+        return self.name("reports")
+
+    @property
     def desired(self) -> str:
         """Hash: service name -> number of replicas asked for."""
         return self.name("desired")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from meshwork.router.v1 import router_pb2
 from meshwork.state.connect import REDIS_AWAY
@@ -31,6 +31,7 @@ SLOW_ROUND_S = 1.0
 REPLY_S = 1.0
 
 _HUNG, _SLOW = router_pb2.EJECTION_REASON_HUNG, router_pb2.EJECTION_REASON_SLOW
+_FAILING = router_pb2.EJECTION_REASON_FAILING
 
 
 class Ejecting:
@@ -38,6 +39,7 @@ class Ejecting:
 
     Args:
         ratio_of: by model version, how many times slower than its peers is too slow; 0 for never.
+        reported: the evidence by replica of those that, by their reports, fail and are slow.
     """
 
     def __init__(
@@ -47,14 +49,17 @@ class Ejecting:
         registry: Registry,
         leading: Leading,
         ratio_of: Callable[[ModelVersion], float],
+        reported: Callable[[], tuple[Mapping[str, str], Mapping[str, str]]] = lambda: ({}, {}),
     ) -> None:
         self._book = book
         self._ejections = ejections
         self._registry = registry
         self._leading = leading
         self._ratio_of = ratio_of
+        self._reported = reported
         self._hung = HungJudge()
         self._slow = SlowJudge()
+        self._failing = SlowJudge()  # what is tried again, and when, is the same for both
         self._grant = ""
         self._judged: object = None  # the replicas that the slow judge saw last
         self._next_slow = float("-inf")
@@ -101,6 +106,7 @@ class Ejecting:
             self._grant = grant
         self._judge(count, silent)
         wanted = {name: _ejection(_SLOW, detail) for name, detail in self._slow.slow.items()}
+        wanted |= {name: _ejection(_FAILING, detail) for name, detail in self._failing.slow.items()}
         for name, for_s in self._hung.hung.items():
             wanted[name] = _ejection(_HUNG, f"its lease is late: silent for {for_s:.1f} s")
         put = {
@@ -117,20 +123,25 @@ class Ejecting:
         replicas = self._registry.replicas
         ready = {name: for_s for name, for_s in silent.items() if name in replicas and _ready(replicas[name])}
         self._hung.judge(ready, count - len(self._hung.hung), now)
-        if now >= self._next_slow and (replicas is not self._judged or self._slow.busy):
+        failing, slow = self._reported()
+        busy = self._slow.busy or self._failing.busy or failing or slow
+        if now >= self._next_slow and (replicas is not self._judged or busy):
             self._next_slow, self._judged = now + SLOW_ROUND_S, replicas
             there = [name for name, each in replicas.items() if _ready(each)]
-            self._slow.judge(slow_ones(replicas.values(), self._ratio_of), there, now)
+            self._slow.judge({**slow, **slow_ones(replicas.values(), self._ratio_of)}, there, now)
+            self._failing.judge(dict(failing), there, now)
 
     def _adopt(self, stored: dict[str, router_pb2.Ejection]) -> None:
         """Begins a term, with what the leader before left."""
         now = asyncio.get_running_loop().time()
         self._hung, self._slow, self._judged = HungJudge(), SlowJudge(), None
+        self._failing = SlowJudge()
         self._hung.blind(now)
         self._hung.adopt({name: SILENT_S for name, each in stored.items() if each.reason == _HUNG})
         for name, each in stored.items():
-            if each.reason == _SLOW:
-                self._slow.adopt(name, each.detail, time.time() - each.since.ToMilliseconds() / 1000, now)
+            judge = {_SLOW: self._slow, _FAILING: self._failing}.get(each.reason)
+            if judge is not None:
+                judge.adopt(name, each.detail, time.time() - each.since.ToMilliseconds() / 1000, now)
 
 
 def _ready(replica: router_pb2.Replica) -> bool:

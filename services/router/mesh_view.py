@@ -37,6 +37,7 @@ from services.router.peers import Peers
 from services.router.policy import policy_of
 from services.router.registry import Registry
 from services.router.sight import Sight
+from services.router.watching import Watching
 
 
 class MeshView:
@@ -84,12 +85,26 @@ class MeshView:
         def ratio_of(each: ModelVersion) -> float:
             return policy_of(config.policies, each).eject_slow
 
+        def bounds(service: str, model: str) -> tuple[float, float]:
+            policy = policy_of(config.policies, ModelVersion(service, *model.rsplit("@", 1)))
+            return policy.eject_failing / 100, policy.eject_slow
+
+        self._watching = Watching(
+            redis,
+            keys,
+            registry,
+            self._leading,
+            lambda name: name in self.ejected,
+            bounds,
+            self.chronicle.tell,
+        )
         self._ejecting = Ejecting(
             book,
             self._ejections,
             registry,
             self._leading,
             ratio_of,
+            lambda: (self._watching.failing, self._watching.slow),
         )
         self._sight = (
             Sight(envoy.admin_socket(config.folder), config.gateway_listen, lambda: registry.replicas)
@@ -115,6 +130,7 @@ class MeshView:
             group.create_task(self._leading.run(), name="leader lock")
             group.create_task(self._follow(), name="ejections")
             group.create_task(self._ejecting.run(), name="ejecting")
+            group.create_task(self._watching.run(), name="watching")
             group.create_task(self.chronicle.follow(), name="what happens")
             group.create_task(self.chronicle.write(self._leading), name="events")
             if self._sight:

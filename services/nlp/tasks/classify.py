@@ -66,3 +66,12 @@ class TextClassifier(TextSorter[Question, Prepared, Raw, Scores]):
     @abstractmethod
     def classes(self) -> Classes:
         """The classes that it knows."""
+
+    def observed(self, out: Scores) -> tuple[float, str] | None:
+        """The likeliest class and its probability."""
+        classes = self.classes
+        if not classes.bounded or not len(out):
+            return None
+        scores = classes.scores(out)
+        best = int(scores.argmax())
+        return float(scores[best]), classes.labels[best]

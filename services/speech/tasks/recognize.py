@@ -37,6 +37,10 @@ class Transcript:
 class Recognizer(Task[AudioInput, Prepared, Raw, Transcript]):
     """A model that writes down what is said."""
 
+    def observed(self, out: Transcript) -> tuple[float, str] | None:
+        """How sure it is of what it heard, and the language."""
+        return out.confidence, out.language
+
 
 def check_language(audio: AudioInput, spoken: str) -> None:
     """Refuses a recording in another language than the one that a model hears.

@@ -43,3 +43,7 @@ class Translator(Task[Passage, Prepared, Raw, Translated]):
     @abstractmethod
     def languages(self) -> Mapping[str, Tongue]:
         """The languages that the model reads, by code."""
+
+    def observed(self, out: Translated) -> tuple[float, str] | None:
+        """How far the translation can be trusted, and the language that it was taken to be in."""
+        return out.confidence, out.source

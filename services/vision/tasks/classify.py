@@ -29,3 +29,7 @@ class ImageClassifier(Task[ImageInput, Prepared, Raw, list[Scored]]):
 
     `preprocess` raises InvalidArgument, naming the input's `field`, for what is no image.
     """
+
+    def observed(self, out: list[Scored]) -> tuple[float, str] | None:
+        """The likeliest class and its probability."""
+        return (out[0].score, out[0].label) if out else None
