@@ -1,6 +1,7 @@
 """What a replica counts of its calls, and says every few seconds, so that the mesh can see what is odd.
 
-A call is an error by the replica's fault: a caller's wrong request or a refusal for lack of room is none.
+A call is an error by the replica's fault: a caller's wrong request or
+short deadline, or a refusal for lack of room, is none.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import grpc
+
 from meshwork.errors import MeshworkError
 from meshwork.rpc import OUR_FAULT
 from meshwork.serving.device import Done
@@ -22,6 +25,7 @@ from meshwork.state.reports import MODELS, PERIOD_S, Figures, Report, Reports
 
 log = logging.getLogger(__name__)
 
+_FAULTS = OUR_FAULT - {grpc.StatusCode.RESOURCE_EXHAUSTED}
 _PUT_S = 2.0
 
 
@@ -53,7 +57,7 @@ class Windows:
         """Counts a call that ended in `error`."""
         figures = self.of(model)
         figures.calls += 1
-        figures.errors += not isinstance(error, MeshworkError) or error.code in OUR_FAULT
+        figures.errors += not isinstance(error, MeshworkError) or error.code in _FAULTS
 
     def answered(
         self, model: str, task: Task[Any, Any, Any, Any], pairs: Sequence[tuple[Any, Done]], took_s: float
