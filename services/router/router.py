@@ -42,6 +42,7 @@ from services.router.gateway_tracing import tracing
 from services.router.http_listener import HttpListener
 from services.router.incremental import Planner
 from services.router.inference_service import MeshInference
+from services.router.load_watch import LoadWatch
 from services.router.memory import Memory
 from services.router.mesh_view import MeshView
 from services.router.planner import PlanSettings
@@ -89,6 +90,7 @@ class Router:
         self._planner = Planner(self._settings)
         self.cache = SnapshotCache(self._planner.snapshot)
         self._view = MeshView(config, redis, keys, book, self._registry, self.cache)
+        self._load = LoadWatch(lambda: self._registry.replicas)
         self.ads = AdsService(self.cache, self._view.rejected)
         self._health = health.aio.HealthServicer()
         self._confirmed: set[str] = set()
@@ -118,7 +120,7 @@ class Router:
         )
         server.add_generic_rpc_handlers((self.ads.handler(),))
         domains = [service.name for service in self._services.values() if service.domain]
-        servicer = RouterService(self._registry, domains, lambda: self._wanted, self._view)
+        servicer = RouterService(self._registry, domains, lambda: self._wanted, self._view, self._load)
         add_servicer(server, ROUTER_SERVICE, servicer)
         discovery = Discovery(self._config.router_listen, self.cache, self.ads)
         admin = AdminService(
@@ -168,6 +170,7 @@ class Router:
             group.create_task(self._plan(), name="planner")
             group.create_task(self._view.run(), name="mesh")
             group.create_task(self.spans.run(), name="traces")
+            group.create_task(self._load.run(), name="load")
             group.create_task(LogLevels(self._redis, self._keys).follow(["router"]), name="log level")
 
     async def _plan(self) -> None:

@@ -15,6 +15,7 @@ from meshwork.router.v1 import router_pb2, router_pb2_grpc
 from meshwork.serving.fields import count, page
 from meshwork.state.connect import REDIS_AWAY
 from meshwork.state.events import is_event_id
+from services.router.load_watch import LoadWatch
 from services.router.mesh_view import MeshView
 from services.router.registry import FellBehind, Registry
 
@@ -48,6 +49,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         domains: names of the services of the contract, listed even while nothing runs.
         desired: gives the number of replicas asked for, by service.
         view: knows the rest.
+        load: asks replicas for theirs.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         domains: Iterable[str],
         desired: Callable[[], Mapping[str, int]],
         view: MeshView,
+        load: LoadWatch,
     ) -> None:
         self._registry = registry
         self._domains = frozenset(domains)
         self._desired = desired
         self._view = view
+        self._load = load
 
     async def ListServices(
         self, request: router_pb2.ListServicesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -169,6 +173,23 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
             async for event in events:
                 if request.service in ("", event.service):
                     yield router_pb2.WatchEventsResponse(event=event)
+
+    async def WatchLoad(
+        self, request: router_pb2.WatchLoadRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[router_pb2.WatchLoadResponse]:
+        """The load now, and every two seconds."""
+        await context.send_initial_metadata(())
+        async with contextlib.aclosing(self._load.watch()) as found:
+            async for response in found:
+                yield of_service(response, request.service) if request.service else response
+
+
+def of_service(response: router_pb2.WatchLoadResponse, service: str) -> router_pb2.WatchLoadResponse:
+    """What of `response` is about `service`."""
+    own = router_pb2.WatchLoadResponse(window_s=response.window_s, silent_replicas=response.silent_replicas)
+    own.time.CopyFrom(response.time)
+    own.loads.extend(load for load in response.loads if load.service == service)
+    return own
 
 
 def _no_events() -> Unavailable:

@@ -176,6 +176,28 @@ class RouterClient(calls.SyncService):
         )
         return self._stream("WatchEvents", request, pb.WatchEventsResponse, timeout_s, metadata)
 
+    def watch_load(
+        self,
+        *,
+        service: str = "",
+        timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
+    ) -> Iterator[pb.WatchLoadResponse]:
+        """Sends what the mesh's load is now, and again every two seconds, until the caller leaves.
+
+        Args:
+            service: Only this service. Empty for all.
+            timeout_s: seconds until the stream ends; None for no end.
+            metadata: pairs of a name and a value, to send beside the request.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.WatchLoadRequest(
+            service=service,
+        )
+        return self._stream("WatchLoad", request, pb.WatchLoadResponse, timeout_s, metadata)
+
 
 class AsyncRouterClient(calls.AsyncService):
     """Discovery: which services, replicas and models there are."""
@@ -344,3 +366,25 @@ class AsyncRouterClient(calls.AsyncService):
             service=service,
         )
         return self._stream("WatchEvents", request, pb.WatchEventsResponse, timeout_s, metadata)
+
+    def watch_load(
+        self,
+        *,
+        service: str = "",
+        timeout_s: float | None = None,
+        metadata: calls.Metadata = (),
+    ) -> AsyncIterator[pb.WatchLoadResponse]:
+        """Sends what the mesh's load is now, and again every two seconds, until the caller leaves.
+
+        Args:
+            service: Only this service. Empty for all.
+            timeout_s: seconds until the stream ends; None for no end.
+            metadata: pairs of a name and a value, to send beside the request.
+
+        Raises:
+            MeshworkError: the call failed; its class says how (see meshwork.errors).
+        """
+        request = pb.WatchLoadRequest(
+            service=service,
+        )
+        return self._stream("WatchLoad", request, pb.WatchLoadResponse, timeout_s, metadata)

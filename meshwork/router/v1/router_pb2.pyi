@@ -1144,3 +1144,135 @@ class WatchEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchEventsResponse: _TypeAlias = WatchEventsResponse  # noqa: Y015
+
+@_typing.final
+class WatchLoadRequest(_message.Message):
+    """Request of WatchLoad."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Only this service. Empty for all."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchLoadRequest: _TypeAlias = WatchLoadRequest  # noqa: Y015
+
+@_typing.final
+class Load(_message.Message):
+    """What a service, a replica, a model, or a model on a replica had to do lately, as the replicas count it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    CALLS_RPS_FIELD_NUMBER: _builtins.int
+    ERRORS_RPS_FIELD_NUMBER: _builtins.int
+    P50_MS_FIELD_NUMBER: _builtins.int
+    P99_MS_FIELD_NUMBER: _builtins.int
+    QUEUED_ITEMS_FIELD_NUMBER: _builtins.int
+    QUEUE_MS_FIELD_NUMBER: _builtins.int
+    BATCH_ITEMS_FIELD_NUMBER: _builtins.int
+    COMPUTE_MS_FIELD_NUMBER: _builtins.int
+    BUSY_SHARE_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Service, for example `vision`."""
+    replica: _builtins.str
+    """Replica; empty for all of them together."""
+    model: _builtins.str
+    """Model as `name@version`; empty for all of them together."""
+    calls_rps: _builtins.float
+    """Calls that were answered, a second."""
+    errors_rps: _builtins.float
+    """Those of them that failed by no fault of the caller, a second."""
+    p50_ms: _builtins.float
+    """Milliseconds within which half of the calls were answered, read off a histogram; 0 if there were none."""
+    p99_ms: _builtins.float
+    """Milliseconds within which 99% of the calls were answered, read off a histogram; 0 if there were none."""
+    queued_items: _builtins.int
+    """Items that wait for a device now."""
+    queue_ms: _builtins.float
+    """Mean milliseconds that an item waited for its device; 0 if there were none."""
+    batch_items: _builtins.float
+    """Mean items in a batch; 0 if there were none."""
+    compute_ms: _builtins.float
+    """Mean milliseconds that a batch took on its device; 0 if there were none."""
+    busy_share: _builtins.float
+    """Share of its devices' time in which they worked, 0 to 1."""
+    memory_bytes: _builtins.int
+    """Memory that models take on devices, in bytes."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        replica: _builtins.str = ...,
+        model: _builtins.str = ...,
+        calls_rps: _builtins.float = ...,
+        errors_rps: _builtins.float = ...,
+        p50_ms: _builtins.float = ...,
+        p99_ms: _builtins.float = ...,
+        queued_items: _builtins.int = ...,
+        queue_ms: _builtins.float = ...,
+        batch_items: _builtins.float = ...,
+        compute_ms: _builtins.float = ...,
+        busy_share: _builtins.float = ...,
+        memory_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_items", b"batch_items", "busy_share", b"busy_share", "calls_rps", b"calls_rps", "compute_ms", b"compute_ms", "errors_rps", b"errors_rps", "memory_bytes", b"memory_bytes", "model", b"model", "p50_ms", b"p50_ms", "p99_ms", b"p99_ms", "queue_ms", b"queue_ms", "queued_items", b"queued_items", "replica", b"replica", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Load: _TypeAlias = Load  # noqa: Y015
+
+@_typing.final
+class WatchLoadResponse(_message.Message):
+    """Response of WatchLoad."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    WINDOW_S_FIELD_NUMBER: _builtins.int
+    LOADS_FIELD_NUMBER: _builtins.int
+    SILENT_REPLICAS_FIELD_NUMBER: _builtins.int
+    window_s: _builtins.float
+    """Seconds over which rates and times are taken; 0 in the first response, which has none yet."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When the replicas were asked."""
+
+    @_builtins.property
+    def loads(self) -> _containers.RepeatedCompositeFieldContainer[Global___Load]:
+        """The loads, by service, replica and model: what is of all before what is of one."""
+
+    @_builtins.property
+    def silent_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Replicas that did not say, by name."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        window_s: _builtins.float = ...,
+        loads: _abc.Iterable[Global___Load] | None = ...,
+        silent_replicas: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["loads", b"loads", "silent_replicas", b"silent_replicas", "time", b"time", "window_s", b"window_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchLoadResponse: _TypeAlias = WatchLoadResponse  # noqa: Y015

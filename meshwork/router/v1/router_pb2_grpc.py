@@ -70,6 +70,11 @@ class RouterServiceStub:
                 request_serializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchEventsRequest.SerializeToString,
                 response_deserializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchEventsResponse.FromString,
                 _registered_method=True)
+        self.WatchLoad = channel.unary_stream(
+                '/meshwork.router.v1.RouterService/WatchLoad',
+                request_serializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchLoadRequest.SerializeToString,
+                response_deserializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchLoadResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer:
@@ -125,6 +130,13 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchLoad(self, request, context):
+        """Sends what the mesh's load is now, and again every two seconds, until the caller leaves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +174,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.WatchEvents,
                     request_deserializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchEventsRequest.FromString,
                     response_serializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchEventsResponse.SerializeToString,
+            ),
+            'WatchLoad': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchLoad,
+                    request_deserializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchLoadRequest.FromString,
+                    response_serializer=meshwork_dot_router_dot_v1_dot_router__pb2.WatchLoadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -354,6 +371,33 @@ class RouterService:
             '/meshwork.router.v1.RouterService/WatchEvents',
             meshwork_dot_router_dot_v1_dot_router__pb2.WatchEventsRequest.SerializeToString,
             meshwork_dot_router_dot_v1_dot_router__pb2.WatchEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchLoad(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/meshwork.router.v1.RouterService/WatchLoad',
+            meshwork_dot_router_dot_v1_dot_router__pb2.WatchLoadRequest.SerializeToString,
+            meshwork_dot_router_dot_v1_dot_router__pb2.WatchLoadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,8 @@ class RouterServiceStub:
     """Lists what happened in the mesh lately, the newest first."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_router_pb2.WatchEventsRequest, _router_pb2.WatchEventsResponse]
     """Sends each event as it happens, until the caller leaves."""
+    WatchLoad: _grpc.UnaryStreamMultiCallable[_router_pb2.WatchLoadRequest, _router_pb2.WatchLoadResponse]
+    """Sends what the mesh's load is now, and again every two seconds, until the caller leaves."""
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -67,6 +69,8 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """Lists what happened in the mesh lately, the newest first."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_router_pb2.WatchEventsRequest, _router_pb2.WatchEventsResponse]  # type: ignore[assignment]
     """Sends each event as it happens, until the caller leaves."""
+    WatchLoad: _aio.UnaryStreamMultiCallable[_router_pb2.WatchLoadRequest, _router_pb2.WatchLoadResponse]  # type: ignore[assignment]
+    """Sends what the mesh's load is now, and again every two seconds, until the caller leaves."""
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Discovery: which services, replicas and models there are."""
@@ -126,5 +130,13 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_router_pb2.WatchEventsResponse], _abc.AsyncIterator[_router_pb2.WatchEventsResponse]]:
         """Sends each event as it happens, until the caller leaves."""
+
+    @_abc_1.abstractmethod
+    def WatchLoad(
+        self,
+        request: _router_pb2.WatchLoadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_router_pb2.WatchLoadResponse], _abc.AsyncIterator[_router_pb2.WatchLoadResponse]]:
+        """Sends what the mesh's load is now, and again every two seconds, until the caller leaves."""
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -232,7 +232,7 @@ def test_a_model_is_described_by_a_replica_that_has_it_ready() -> None:
 
 async def test_services_without_replicas_are_listed_with_what_was_asked_for() -> None:
     registry = Registry(Views())  # type: ignore[arg-type]
-    service = RouterService(registry, ["vision"], lambda: {"nlp": 2}, None)  # type: ignore[arg-type]
+    service = RouterService(registry, ["vision"], lambda: {"nlp": 2}, None, None)  # type: ignore[arg-type]
     answer = await service.ListServices(router_pb2.ListServicesRequest(), None)  # type: ignore[arg-type]
     assert [(each.name, each.desired_replicas) for each in answer.services] == [("nlp", 2), ("vision", 0)]
     assert issubclass(ResourceExhausted, Exception)
