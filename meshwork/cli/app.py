@@ -23,6 +23,7 @@ COMMANDS = {
     "chaos": "chaos:chaos",
     "models": "models:models",
     "trace": "trace:trace",
+    "top": "top:top",
     "config": "describe:config_group",
 }
 

@@ -5,28 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import rich_click as click
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from meshwork import client
 from meshwork.cli.console import as_data, json_option, out, print_json, reports_errors, running_mesh
+from meshwork.cli.waterfall import NARROWEST, head, waterfall
 from meshwork.trace.v1 import trace_pb2
 
 SLOW_MS = 1000
-_NARROWEST = 10  # columns of the waterfall
 _PLAIN: dict[str, Any] = {"box": None, "pad_edge": False}
-_COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
-# Said elsewhere in the picture, or of no use to a reader.
-_UNSHOWN = (
-    "rpc.system",
-    "rpc.service",
-    "rpc.method",
-    "meshwork.replica",
-    "telemetry.",
-    "thread.",
-    "component",
-)
 
 router_option = click.option(
     "--router",
@@ -109,54 +97,6 @@ def show(trace_id: str, facts: bool, router: str, as_json: bool) -> None:
     if as_json:
         print_json(as_data(found))
         return
-    summary = found.summary
-    colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(summary.services)}
-    legend = "  ".join(f"[{colour}]■ {escape(name)}[/]" for name, colour in colours.items())
-    out.print(f"[bold]{summary.trace_id}[/]  {_ms(summary.duration)}  {legend}\n")
-    out.print(_waterfall(found, colours, facts))
-
-
-def _waterfall(found: trace_pb2.GetTraceResponse, colours: dict[str, str], facts: bool) -> Table:
-    begin = found.summary.start_time.ToNanoseconds()
-    whole = max(found.summary.duration.ToNanoseconds(), 1)
-    width = max(_NARROWEST, out.width // 3)
-    depths: dict[str, int] = {}
-    table = Table("SPAN", "WHERE", "TOOK", "", **_PLAIN)
-    for span in found.spans:
-        depth = depths[span.span_id] = depths.get(span.parent_span_id, -1) + 1
-        colour = colours.get(span.service, "white")
-        start = span.start_time.ToNanoseconds() - begin
-        left = min(width - 1, int(start / whole * width))
-        length = max(1, min(width - left, round(span.duration.ToNanoseconds() / whole * width)))
-        name = Text(
-            "  " * depth + span.name.removeprefix("meshwork."), style="bold red" if span.failed else ""
-        )
-        if span.error:
-            name.append(f"  {span.error}", style="red")
-        table.add_row(
-            name,
-            Text(span.instance or span.service, style=colour),
-            Text(_ms(span.duration), justify="right"),
-            Text(" " * left + "█" * length, style="red" if span.failed else colour),
-        )
-        if facts:
-            for line in _facts(span, begin):
-                table.add_row(Text("  " * depth + "    " + line, style="dim"))
-    return table
-
-
-def _facts(span: trace_pb2.Span, begin: int) -> list[str]:
-    lines = [
-        f"{name} = {value}"
-        for name, value in sorted(span.attributes.items())
-        if not name.startswith(_UNSHOWN)
-    ]
-    for event in span.events:
-        at_ms = (event.time.ToNanoseconds() - begin) / 1e6
-        words = " ".join(f"{name}={value}" for name, value in sorted(event.attributes.items()))
-        lines.append(f"at {at_ms:.1f} ms: {event.name} {words}".rstrip())
-    return [*lines, *(f"linked to span {link.span_id} of {link.trace_id}" for link in span.links)]
-
-
-def _ms(duration: Any) -> str:
-    return f"{duration.ToNanoseconds() / 1e6:,.2f} ms"
+    out.print(head(found))
+    out.print()
+    out.print(waterfall(found, width=max(NARROWEST, out.width // 3), facts=facts))

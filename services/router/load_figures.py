@@ -12,7 +12,7 @@ bound it is that bound.
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 
@@ -83,14 +83,17 @@ class Rates:
     devices: float = 0.0
     queued: float = 0.0
     memory_bytes: float = 0.0
-    within: Counter[float] = field(default_factory=Counter)  # calls that took at most so many seconds
+    within: defaultdict[float, float] = field(
+        default_factory=lambda: defaultdict(float)
+    )  # calls that took at most so many seconds
 
     def add(self, other: Rates) -> None:
         """Adds another's."""
         for each in fields(self):
             if each.name != "within":
                 setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
-        self.within.update(other.within)
+        for bound, count in other.within.items():
+            self.within[bound] += count
 
     def load(self, service: str, replica: str = "", model: str = "") -> router_pb2.Load:
         """As a message."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 import aiohttp
 
@@ -45,18 +45,18 @@ class LoadWatch:
         self._rounds = 0
         self._past: dict[str, _Past] = {}
 
-    async def watch(self) -> AsyncIterator[router_pb2.WatchLoadResponse]:
+    async def watch(self) -> AsyncGenerator[router_pb2.WatchLoadResponse, None]:
         """The load now, then each new one; who is slow misses some. They are everybody's: change none."""
         self._watchers += 1
         self._watched.set()
-        seen = 0
+        seen = self._rounds
         try:
             if self._latest is not None:
-                seen = self._rounds
                 yield self._latest
             while True:
                 async with self._told:
-                    await self._told.wait_for(lambda: self._rounds > seen)
+                    while self._rounds == seen:
+                        await self._told.wait()
                     seen, latest = self._rounds, self._latest
                 assert latest is not None
                 yield latest

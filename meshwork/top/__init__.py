@@ -1,0 +1,1 @@
+"""The live view of a mesh in a terminal: what `meshwork top` shows."""
