@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar, Protocol
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -20,10 +20,12 @@ from meshwork.errors import MeshworkError
 from meshwork.top.detail import detail
 from meshwork.top.view import (
     COLUMNS,
+    CONTROLS,
     SORTS,
     Picture,
     Row,
     View,
+    brief,
     cells,
     fitting,
     in_order,
@@ -48,6 +50,17 @@ class Source(Protocol):
         """The slowest recent trace, and of what it is the slowest."""
 
 
+class Harmless:
+    """Shows what came from outside without what would steer a terminal."""
+
+    def __init__(self, content: RenderableType) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._content, options):
+            yield segment._replace(text=segment.text.translate(CONTROLS))
+
+
 class Paper(Screen[None]):
     """Something to read; Escape closes it."""
 
@@ -66,11 +79,11 @@ class Paper(Screen[None]):
         """A text that scrolls."""
         with VerticalScroll():
             yield self._text
-        yield Footer()
+        yield Static("esc back   t slowest trace   q quit", id="keys")
 
     def write(self, content: RenderableType) -> None:
         """Shows `content`."""
-        self._text.update(content)
+        self._text.update(Harmless(content))
 
 
 class Top(App[None]):
@@ -83,8 +96,10 @@ class Top(App[None]):
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     #head { height: 2; }
+    #keys { dock: bottom; height: 1; color: $text-muted; }
     #table { height: 1fr; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; }
     #filter { display: none; height: 1; border: none; padding: 0; }
+    Footer { scrollbar-size-horizontal: 0; }
     #odd { height: auto; max-height: 6; border-top: solid $primary; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -122,7 +137,7 @@ class Top(App[None]):
         yield self._table
         yield self._filter
         yield self._odd
-        yield Footer()
+        yield Footer(compact=True)
 
     def on_mount(self) -> None:
         """Begins to ask."""
@@ -159,10 +174,8 @@ class Top(App[None]):
         # The cursor stays on what it was on, wherever that is now.
         at = next((index for index, row in enumerate(self._shown) if before and row.key == before.key), 0)
         self._table.move_cursor(row=at)
-        odd = list(lines_of(notable(self._picture.events, ODD_LINES)))
-        for line in odd:
-            line.no_wrap, line.overflow = True, "ellipsis"
-        self._odd.update(Group(*odd) if odd else Text("nothing odd", style="dim"))
+        odd = [brief(event) for event in notable(self._picture.events, ODD_LINES)]
+        self._odd.update(Harmless(Group(*odd)) if odd else Text("nothing odd", style="dim"))
         screen = self.screen
         if isinstance(screen, Paper) and screen.row is not None:
             screen.write(detail(self._picture, screen.row))

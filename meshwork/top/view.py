@@ -12,12 +12,13 @@ from enum import Enum
 
 from rich.text import Text
 
-from meshwork.cli.tables import COLOURS, ejection_reason, replica_state
+from meshwork.cli.tables import COLOURS, clock, ejection_reason, replica_state
 from meshwork.router.v1 import router_pb2
 
 READY = router_pb2.REPLICA_STATE_READY
 # Of a replica that needs so many times what the median of its peers needs, the figure is shown in red.
 STRIKING, STRIKING_LEAST_MS = 3.0, 5.0
+CONTROLS = dict.fromkeys((*range(10), *range(11, 32), *range(127, 160)))
 _TOLD = {
     router_pb2.EVENT_KIND_ANOMALY,
     router_pb2.EVENT_KIND_REPLICA_EJECTED,
@@ -234,7 +235,12 @@ def cells(row: Row) -> list[Text]:
             style = "bold red"
         if column.head == "ERR/S" and row.load.errors_rps > 0:
             style = "red"
-        text = Text(column.text(row), style, no_wrap=True, justify="right" if column.numeric else "left")
+        text = Text(
+            column.text(row).translate(CONTROLS),
+            style,
+            no_wrap=True,
+            justify="right" if column.numeric else "left",
+        )
         # A name that fills its column would touch the next.
         text.truncate(column.width - (not column.numeric), overflow="ellipsis")
         shown.append(text)
@@ -245,6 +251,15 @@ def notable(events: Iterable[router_pb2.Event], count: int) -> list[router_pb2.E
     """The last `count` anomalies, ejections, returns and warnings, the latest last."""
     found = [event for event in events if event.kind in _TOLD or event.level > router_pb2.EVENT_LEVEL_INFO]
     return found[-count:]
+
+
+def brief(event: router_pb2.Event) -> Text:
+    """An event in one line, as much of it as fits."""
+    kind = router_pb2.EventKind.Name(event.kind).removeprefix("EVENT_KIND_").removeprefix("REPLICA_").lower()
+    line = Text(no_wrap=True, overflow="ellipsis")
+    line.append(f"{clock(event.time)} {kind} {event.subject or event.service} {event.message}")
+    line.stylize("" if event.level <= router_pb2.EVENT_LEVEL_INFO else "yellow")
+    return line
 
 
 def summary(picture: Picture) -> str:

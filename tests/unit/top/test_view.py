@@ -53,8 +53,18 @@ def test_the_table_fits_80_columns_beside_a_scroll_bar() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "."), (0.004, "0.00"), (9.99, "9.99"), (9.999, "10.0"), (99.96, "100"), (12345, "12345")]
-    + [(99999.6, "100k"), (1.5e6, "1500k"), (3e9, "3000M"), (1e15, "lots")],
+    [
+        (0, "."),
+        (0.004, "0.00"),
+        (9.99, "9.99"),
+        (9.999, "10.0"),
+        (99.96, "100"),
+        (12345, "12345"),
+        (99999.6, "100k"),
+        (1.5e6, "1500k"),
+        (3e9, "3000M"),
+        (1e15, "lots"),
+    ],
 )
 def test_a_figure_takes_at_most_five_columns(value: float, text: str) -> None:
     assert number(value) == text
