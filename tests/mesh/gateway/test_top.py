@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator
 
 import pytest
 
 from meshwork import connect_async
 from meshwork.errors import MeshworkError
-from meshwork.top.app import Top
+from meshwork.top.app import Paper, Top
 from meshwork.top.feed import Feed
 from tests.mesh.gateway.conftest import WAIT_S, Mesh
 from tests.unit.serving.test_models import write_card
+from tests.unit.top.test_app import shown, words
 
 
 @pytest.fixture
@@ -39,7 +41,8 @@ async def _load(mesh: Mesh) -> None:
     async with connect_async(mesh.gateway) as client:
         while True:
             try:
-                await client.nlp.embed("one")
+                traced = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+                await client.nlp.embed("one", metadata=(("traceparent", traced),))
             except MeshworkError:
                 await asyncio.sleep(0.1)
             await asyncio.sleep(0.01)
@@ -62,10 +65,13 @@ async def test_top_shows_what_replicas_count_and_outlives_its_router(counted: Me
             model = app._shown[0].load
             assert model.calls_rps > 0
             assert model.batch_items >= 1
-            found, what = await app._source.slowest("nlp", "nlp-2")
-            while "is in none" in what:
-                found, what = await app._source.slowest("nlp", "nlp-2")
-            assert "nlp-2" in {span.instance for span in found.spans}
+            await pilot.press("1", "down")
+            while not isinstance(app.screen, Paper):
+                await pilot.press("t")
+                await pilot.pause(0.5)
+            await shown(pilot, app, "the slowest of nlp-2")
+            assert "forward" in words(app)
+            await pilot.press("escape")
             counted.kill("router")
             while not app._problem:
                 await pilot.pause(0.05)

@@ -78,6 +78,7 @@ async def test_everything_is_on_80_by_24() -> None:
     app = Top(Told(mesh()))
     async with app.run_test(size=SIZE) as pilot:
         await shown(pilot, app, "slow beside its peers")
+        await shown(pilot, app, "q Quit")
         lines = words(app).split("\n")
         assert len(lines) == 24
         heads = next(line for line in lines if "CALLS/S" in line)
