@@ -176,6 +176,7 @@ CALLS: list[tuple[str, str, str, Any]] = [
         router_pb2.ListEventsRequest(service="nlp", subject="nlp-1"),
     ),
     ("router", "WatchEvents", "--service nlp", router_pb2.WatchEventsRequest(service="nlp")),
+    ("router", "WatchLoad", "--service nlp", router_pb2.WatchLoadRequest(service="nlp")),
 ]
 
 

@@ -138,7 +138,7 @@ async def test_enter_opens_a_replica_and_escape_closes_it() -> None:
         await shown(pilot, app, "vision-3")
         await pilot.press("enter")
         await shown(pilot, app, "kept from traffic as slow")
-        assert "98 ms an item where its peers need 9" in words(app)
+        assert "98 ms an item where its peers need 9" in " ".join(words(app).split())
         assert "minilm@1" in words(app)
         told.coming.put_nowait(picture({"vision-1": 9.0}))
         await shown(pilot, app, "holds no lease any more")
