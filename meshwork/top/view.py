@@ -6,6 +6,7 @@ service, and services. Figures are of the last seconds, as WatchLoad of RouterSe
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -191,17 +192,18 @@ def _mark(found: list[Row]) -> list[Row]:
     """The rows of replicas, those marked that are much slower than the median of their peers."""
     marked = []
     for row in found:
-        peers = sorted(
-            each.load.p50_ms
-            for each in found
-            if each.service == row.service and each.replica != row.replica and each.load.p50_ms > 0
+        peers = [each.load for each in found if each.service == row.service and each.replica != row.replica]
+        worse = _stands_out(row.load.p50_ms, [each.p50_ms for each in peers]) or _stands_out(
+            row.load.p99_ms, [each.p99_ms for each in peers]
         )
-        usual = peers[len(peers) // 2] if peers else 0.0
-        own = row.load.p50_ms
-        if usual and own >= STRIKING * usual and own - usual >= STRIKING_LEAST_MS:
-            row = replace(row, striking=True)
-        marked.append(row)
+        marked.append(replace(row, striking=worse))
     return marked
+
+
+def _stands_out(own_ms: float, others_ms: Iterable[float]) -> bool:
+    others = [each for each in others_ms if each > 0]
+    usual = statistics.median(others) if others else 0.0
+    return usual > 0 and own_ms >= max(STRIKING * usual, usual + STRIKING_LEAST_MS)
 
 
 def in_order(found: Iterable[Row], sort: Column, *, falling: bool) -> list[Row]:
