@@ -48,6 +48,13 @@ address_option = click.option(
     metavar="HOST:PORT[,...]",
     help="The gateway, or several by comma. By default that of the mesh that runs here, else 127.0.0.1:8080.",
 )
+router_option = click.option(
+    "--router",
+    envvar="MESHWORK_ROUTER",
+    default="",
+    metavar="HOST:PORT[,...]",
+    help="A router of the mesh, or several by comma. By default those of the mesh that runs here.",
+)
 
 
 def print_json(value: Any) -> None:

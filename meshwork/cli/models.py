@@ -22,6 +22,7 @@ from meshwork.cli.console import (
     print_json,
     reports_errors,
     router_address,
+    router_option,
 )
 from meshwork.cli.tables import model_card, models_table
 from meshwork.contract import SERVICES
@@ -89,13 +90,6 @@ def list_models(service: str, as_json: bool, address: str) -> None:
             out.print(line)
 
 
-router_option = click.option(
-    "--router",
-    envvar="MESHWORK_ROUTER",
-    default="",
-    metavar="HOST:PORT",
-    help="A router of the mesh. By default that of the mesh that runs here.",
-)
 no_wait_option = click.option("--no-wait", is_flag=True, help="Return at once; do not wait until it is done.")
 timeout_option = click.option(
     "--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, help="Seconds to wait; 600."

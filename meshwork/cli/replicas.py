@@ -10,8 +10,8 @@ from rich.markup import escape
 
 from meshwork import client
 from meshwork.admin.v1 import admin_pb2
-from meshwork.cli.console import err, out, reports_errors, router_address
-from meshwork.cli.models import no_wait_option, router_option
+from meshwork.cli.console import err, out, reports_errors, router_address, router_option
+from meshwork.cli.models import no_wait_option
 from meshwork.errors import DeadlineExceeded, Unavailable
 from meshwork.router.v1 import router_pb2
 

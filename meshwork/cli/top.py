@@ -7,17 +7,11 @@ import sys
 import rich_click as click
 
 from meshwork.channel import addresses
-from meshwork.cli.console import reports_errors, router_address
+from meshwork.cli.console import reports_errors, router_address, router_option
 
 
 @click.command()
-@click.option(
-    "--router",
-    envvar="MESHWORK_ROUTER",
-    default="",
-    metavar="HOST:PORT[,...]",
-    help="A router of the mesh, or several by comma. By default those of the mesh that runs here.",
-)
+@router_option
 @reports_errors
 def top(router: str) -> None:
     """Watch the mesh: replicas, models and services, how fast they answer, and what is odd.

@@ -9,25 +9,20 @@ from rich.table import Table
 from rich.text import Text
 
 from meshwork import client
-from meshwork.cli.console import as_data, json_option, out, print_json, reports_errors, running_mesh
+from meshwork.cli.console import (
+    as_data,
+    json_option,
+    out,
+    print_json,
+    reports_errors,
+    router_address,
+    router_option,
+)
 from meshwork.cli.waterfall import NARROWEST, head, waterfall
 from meshwork.trace.v1 import trace_pb2
 
 SLOW_MS = 1000
 _PLAIN: dict[str, Any] = {"box": None, "pad_edge": False}
-
-router_option = click.option(
-    "--router",
-    envvar="MESHWORK_ROUTER",
-    default="",
-    metavar="HOST:PORT",
-    help="A router of the mesh. By default that of the mesh that runs here.",
-)
-
-
-def router_address(address: str) -> str:
-    """The router to ask: the one given, else that of the mesh that runs here."""
-    return address or running_mesh()[1].router
 
 
 @click.group()
