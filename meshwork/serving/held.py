@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 SPAN_S = 0.9  # the least; a lease is renewed each second
 LOOKS = 3
-LEAST_S = 0.01
+LEAST_S = 0.025
 
 
 class Held:

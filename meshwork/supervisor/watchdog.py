@@ -14,9 +14,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+import psutil
 
 PROBE_S = 1.0  # from one probe to the next, and for an answer
 PROBES = 3
+BUSY_S = 0.02  # of a core that a process used since its last answer: it is starved or busy, not stopped
+PATIENCE = 5  # so many times as many probes has one that is
 LATE_S = 0.5
 _SILENT = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
 
@@ -33,20 +36,31 @@ class Silence:
         self._pid = 0
         self._answered = False
         self._missed = 0
+        self._cpu_s = 0.0  # when it answered last
 
-    def hung(self, pid: int, *, answered: bool, late: bool) -> bool:
+    def hung(self, pid: int, *, answered: bool, late: bool, cpu_s: float) -> bool:
         """Takes a probe of the process `pid` in; whether that process hangs.
 
         Args:
             late: whether the probe itself took longer than it may.
+            cpu_s: CPU time that the process has used in its life.
         """
         if pid != self._pid:
-            self._pid, self._answered, self._missed = pid, False, 0
+            self._pid, self._answered, self._missed, self._cpu_s = pid, False, 0, cpu_s
         if answered:
-            self._answered, self._missed = True, 0
+            self._answered, self._missed, self._cpu_s = True, 0, cpu_s
         elif self._answered and not late:
             self._missed += 1
-        return self._missed >= self._probes
+        works = cpu_s - self._cpu_s > BUSY_S
+        return self._missed >= self._probes * (PATIENCE if works else 1)
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time that a process has used, in seconds; 0 if it is gone."""
+    try:
+        return sum(psutil.Process(pid).cpu_times()[:2])
+    except psutil.Error:
+        return 0.0
 
 
 async def answers(address: str) -> bool:
@@ -73,7 +87,8 @@ async def watch(address: str, pid: Callable[[], int], end: Callable[[], Awaitabl
         begun, asked = clock(), pid()
         answered = bool(asked) and await answers(address)
         late = clock() - begun > PROBE_S + LATE_S
-        if asked and asked == pid() and silence.hung(asked, answered=answered, late=late):
+        used_s = cpu_s(asked)
+        if asked == pid() != 0 and silence.hung(asked, answered=answered, late=late, cpu_s=used_s):
             await end()
             silence = Silence()
         await asyncio.sleep(max(0.0, begun + PROBE_S - clock()))

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from meshwork.supervisor.watchdog import LATE_S, PROBE_S, Silence
+from meshwork.supervisor.watchdog import LATE_S, PROBE_S, Silence, cpu_s
 from meshwork.xds.bootstrap import Bootstrap
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,8 @@ class Supervisor:
             begun = clock()
             answered = await _answers(self.admin_socket)
             late = clock() - begun > PROBE_S + LATE_S
-            if silence.hung(process.pid, answered=answered, late=late) and _alive(process):
+            hung = silence.hung(process.pid, answered=answered, late=late, cpu_s=cpu_s(process.pid))
+            if hung and _alive(process):
                 text = f"Envoy (pid {process.pid}) hung for {PROBES * PROBE_S:g} s: killed, started again"
                 log.error("%s", text)
                 self._on_hung(text)
