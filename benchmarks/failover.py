@@ -63,10 +63,12 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         running(Path(folder), light_services(), options.gateways) as home,
     ):
-        reports = [
-            asyncio.run(measure(home, name, pace, options.calls, quiet=options.json))
-            for name in options.fault or table()
-        ]
+        reports = []
+        for name in options.fault or table():
+            report = asyncio.run(measure(home, name, pace, options.calls, quiet=options.json))
+            reports.append(report)
+            # It takes minutes: who stops it has what was measured until then.
+            print(f"{name}: {asdict(report)}", file=sys.stderr, flush=True)
     for report in reports:
         name = report.fault
         figures[name] = asdict(report)
