@@ -18,7 +18,7 @@ import psutil
 
 PROBE_S = 1.0  # from one probe to the next, and for an answer
 PROBES = 3
-BUSY_S = 0.02  # of a core that a process used since its last answer: it is starved or busy, not stopped
+BUSY_S = 0.02  # of a core from one probe to the next: a process that used more is starved or busy
 PATIENCE = 5  # so many times as many probes has one that is
 LATE_S = 0.5
 _SILENT = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
@@ -36,7 +36,7 @@ class Silence:
         self._pid = 0
         self._answered = False
         self._missed = 0
-        self._cpu_s = 0.0  # when it answered last
+        self._cpu_s = 0.0  # at the probe before
 
     def hung(self, pid: int, *, answered: bool, late: bool, cpu_s: float) -> bool:
         """Takes a probe of the process `pid` in; whether that process hangs.
@@ -48,10 +48,10 @@ class Silence:
         if pid != self._pid:
             self._pid, self._answered, self._missed, self._cpu_s = pid, False, 0, cpu_s
         if answered:
-            self._answered, self._missed, self._cpu_s = True, 0, cpu_s
+            self._answered, self._missed = True, 0
         elif self._answered and not late:
             self._missed += 1
-        works = cpu_s - self._cpu_s > BUSY_S
+        works, self._cpu_s = cpu_s - self._cpu_s > BUSY_S, cpu_s
         return self._missed >= self._probes * (PATIENCE if works else 1)
 
 

@@ -46,5 +46,11 @@ async def test_any_answer_will_do_and_silence_is_none() -> None:
 def test_a_process_that_works_has_longer_than_one_that_is_stopped() -> None:
     silence = Silence()
     silence.hung(7, answered=True, late=False, cpu_s=1.0)
-    said = [silence.hung(7, answered=False, late=False, cpu_s=2.0) for _ in range(PATIENCE * PROBES)]
+    said = [silence.hung(7, answered=False, late=False, cpu_s=2.0 + n) for n in range(PATIENCE * PROBES)]
     assert said == [*[False] * (PATIENCE * PROBES - 1), True]
+
+
+def test_a_process_that_worked_and_was_stopped_then_hangs() -> None:
+    silence = Silence()
+    silence.hung(7, answered=True, late=False, cpu_s=1.0)
+    assert [silence.hung(7, answered=False, late=False, cpu_s=1.5) for _ in range(PROBES)][-1]
