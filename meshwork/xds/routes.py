@@ -27,7 +27,7 @@ _VIRTUAL_HOSTS, _ROUTES = 2, 3
 class Retry(enum.Enum):
     """When a failed call may be made again, on another host."""
 
-    SAFE = "unavailable,connect-failure,reset,refused-stream"  # it changes nothing
+    SAFE = "unavailable,cancelled,connect-failure,reset,refused-stream"  # it changes nothing
     UNSENT = "connect-failure,refused-stream"  # it was certainly not begun
     LOST = "connect-failure,reset,refused-stream"  # it changes nothing, and there was no answer
 

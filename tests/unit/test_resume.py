@@ -135,7 +135,7 @@ def test_only_streams_that_answer_from_the_request_alone_are_resumed() -> None:
         for method in descriptor(service).methods
         if method.server_streaming
     }
-    assert methods == {"Generate": True, "Watch": False, "WatchEvents": False}
+    assert methods == {"Generate": True, "Watch": False, "WatchEvents": False, "WatchLoad": False}
 
 
 class _Lost(Exception):

@@ -127,7 +127,9 @@ def test_calls_that_change_something_are_made_again_if_they_are_remembered_or_we
         remembered = {"name": "meshwork-idempotency", "string_match": {"exact": "1"}}
         safe = remembered in route["match"]["headers"]
         retried = (
-            "unavailable,connect-failure,reset,refused-stream" if safe else "connect-failure,refused-stream"
+            "unavailable,cancelled,connect-failure,reset,refused-stream"
+            if safe
+            else "connect-failure,refused-stream"
         )
         assert route["route"]["retry_policy"]["retry_on"] == retried
     # The first that matches is taken.
