@@ -41,6 +41,8 @@ from meshwork.serving.threads import contained
 log = logging.getLogger(__name__)
 
 _ON_LOOP_S = 0.0003  # a batch of a `light` task that takes no longer is not worth the way to a thread
+_LOOP_HELD_S = 0.005  # one that took as long would have held up every call
+_LOOP_SPARED = 1000  # batches after such a one before the loop does one again
 _NICE = 5  # of a device's thread, beside 0 of the event loop's
 _TURN_S = 0.2  # device time by which a model may be ahead of another that waits
 _PROMISED = 0.8  # of a caller's time; the rest is for the way back, and for what predictions miss
@@ -283,6 +285,7 @@ class BatchSource:
         self.may_run_on_loop = task.light and device.name.startswith("cpu")
         self._lane = lane
         self._siblings = siblings  # devices that share the lane
+        self._spare_loop = 0  # batches for which the loop is still spared
         self.labels = labels = (model, device.name)
         self._items = metrics.BATCH_ITEMS.labels(*labels)
         self._cost = metrics.BATCH_COST.labels(*labels)
@@ -313,6 +316,10 @@ class BatchSource:
         """How long a batch of `cost` takes here, as far as is known."""
         return self.costs.seconds(cost)
 
+    def runs_on_loop(self, expected_s: float) -> bool:
+        """Whether a batch that should take so long is the event loop's to do."""
+        return self.may_run_on_loop and not self._spare_loop and 0 < expected_s <= _ON_LOOP_S
+
     def first_due(self, now: float) -> float | None:
         """When the most urgent item is due."""
         return self._lane.first_due(now) if self._lane.queued else None
@@ -325,6 +332,8 @@ class BatchSource:
     def learned(self, batch: Sequence[Work[Done]], cost: float, begun: float, elapsed_s: float) -> None:
         """Takes a batch's measured time into the cost model and the metrics."""
         self.costs.learn(cost, elapsed_s)
+        # How long an input takes may be in the input, where no cost shows it.
+        self._spare_loop = _LOOP_SPARED if elapsed_s > _LOOP_HELD_S else max(0, self._spare_loop - 1)
         self.served_cost += cost
         self.item_cost = moved(self.item_cost, cost / len(batch))
         self._items.observe(len(batch))
@@ -344,7 +353,7 @@ class _Batch:
         self._batch = batch
         self._cost = math.fsum(work.cost for work in batch)
         self.expected_s = source.costs.seconds(self._cost)
-        self.on_loop = source.may_run_on_loop and 0 < self.expected_s <= _ON_LOOP_S
+        self.on_loop = source.runs_on_loop(self.expected_s)
 
     def run(self) -> list[Any]:
         """The raw answers, or exceptions, in order."""
