@@ -64,7 +64,7 @@ def test_an_answer_that_goes_on_otherwise_is_not_put_behind_the_first_one_s_head
     with dying(dies_after=7) as first, dying(word="v") as second, meshwork.connect([first, second]) as mesh:
         got: list[Any] = []
         with pytest.raises(Unavailable, match="begins otherwise") as caught:
-            for _ in range(2):
+            for _ in range(20):  # which of the two is asked first is up to gRPC
                 got.clear()
                 for piece in mesh.nlp.generate(prompt="x"):
                     got += [piece]
