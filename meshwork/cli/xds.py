@@ -13,7 +13,7 @@ from rich.text import Text
 
 from meshwork import client
 from meshwork.admin.v1 import admin_pb2
-from meshwork.cli.console import as_data, err, json_option, out, print_json, reports_errors, running_mesh
+from meshwork.cli.console import as_data, err, json_option, out, print_json, reports_errors, router_address
 from meshwork.errors import MeshworkError, Unavailable
 
 _PLAIN: dict[str, Any] = {"box": None, "pad_edge": False}
@@ -50,7 +50,7 @@ def xds(resources: bool, part: str, router: str, as_json: bool) -> None:
     """
     answers: dict[str, admin_pb2.GetDiscoveryResponse] = {}
     problems: dict[str, str] = {}
-    for address in [router] if router else _routers():
+    for address in router_address(router).split(","):
         try:
             with client.connect(address, timeout_s=10) as mesh:
                 # Contents are large: only of what was asked for.
@@ -70,11 +70,6 @@ def xds(resources: bool, part: str, router: str, as_json: bool) -> None:
             err.print(f"[yellow]the routers serve {len(versions)} snapshots that differ[/]")
     if not answers:
         raise Unavailable("no router of the mesh answers; calls go on with what the gateway knows")
-
-
-def _routers() -> tuple[str, ...]:
-    _, record = running_mesh()
-    return tuple(record.routers or (record.router,))
 
 
 def _show(answer: admin_pb2.GetDiscoveryResponse, *, listed: bool) -> None:
