@@ -107,10 +107,11 @@ class TracingConfig:
     """Which calls are traced, and where their spans go."""
 
     otlp: Annotated[str, StringConstraints(pattern=r"^(http://[^/\s]+:[0-9]{1,5})?$")] = ""  # "": the mesh
-    sample: Annotated[float, Field(ge=0, le=1)] = 0.05  # share of the calls that bring no trace along
+    sample: Annotated[float, Field(ge=0, le=1)] = 1.0  # share of the calls that bring no trace along
     jaeger: Annotated[str, StringConstraints(pattern=r"^(https?://\S+)?$")] = ""  # its UI, for links
     keep_mb: Annotated[int, Field(ge=1, le=65536)] = 64  # of traces in Redis, where `otlp` is empty
-    slow_ms: Annotated[int, Field(ge=1)] = 1000  # traces as long are kept longer, as failed ones are
+    slow_ms: Annotated[int, Field(ge=1)] = 1000  # traces as long are all kept, as failed ones are
+    ordinary_per_s: Annotated[int, Field(ge=0)] = 20  # of the others so many, on average
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_STRICT)

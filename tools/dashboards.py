@@ -200,7 +200,7 @@ DASHBOARDS: dict[str, tuple[str, tuple[Panel, ...]]] = {
                 "Latency",
                 "s",
                 *(
-                    f"{_quantile(share, 'meshwork_call_seconds', _M)}  # p{share * 100:g}"
+                    f"{_quantile(share, 'meshwork_call_seconds', _M, 'version')}  # @{{{{version}}}} p{share * 100:g}"
                     for share in (0.5, 0.95, 0.99)
                 ),
             ),

@@ -51,6 +51,10 @@ class Busy(Task[str, str, int, int]):
         """Measures the machine."""
         return cls()
 
+    def warm_up(self) -> None:
+        """Once."""
+        self.forward(["warm"])
+
     def preprocess(self, request: str) -> str:
         """Itself."""
         return request

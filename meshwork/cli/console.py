@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import rich_click as click
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook, RenderResult
 from rich.markup import escape
 
 from meshwork.client import DEFAULT_ADDRESS
@@ -23,8 +23,31 @@ from meshwork.supervisor.home import Home, MeshRecord
 PIPE_WIDTH = 200  # columns where there is no terminal that has some
 
 
+# Of what a terminal would obey: all but the end of a line.
+CONTROLS = dict.fromkeys((*range(10), *range(11, 32), *range(127, 160)))
+
+
+class Harmless:
+    """Shows what came from outside without what would steer a terminal."""
+
+    def __init__(self, content: RenderableType) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._content, options):
+            yield segment if segment.control else segment._replace(text=segment.text.translate(CONTROLS))
+
+
+class _AllHarmless(RenderHook):
+    """Replicas, models and callers name themselves: nothing that is printed is trusted."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [Harmless(each) for each in renderables]
+
+
 def _console(*, stderr: bool = False) -> Console:
     console = Console(stderr=stderr, highlight=False)
+    console.push_render_hook(_AllHarmless())
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPE_WIDTH
     return console

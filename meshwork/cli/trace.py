@@ -29,7 +29,7 @@ _PLAIN: dict[str, Any] = {"box": None, "pad_edge": False}
 def trace() -> None:
     """Find a call's trace and see where its time went.
 
-    The mesh keeps its last traces, those of failed and slow calls longest. `meshwork call --trace`
+    The mesh keeps its last traces: all of failed and slow calls, some of the others. `meshwork call --trace`
     prints the trace of a call, every error names its own, and a `traceparent` that a client sends is
     kept to.
 
@@ -46,17 +46,25 @@ def trace() -> None:
 @click.option("--min-ms", type=click.IntRange(min=0), default=None, help="Only those that took as long.")
 @click.option("--errors", is_flag=True, help="Only those in which something failed.")
 @click.option("--service", default="", help="Only those that this service took part in, or `gateway`.")
+@click.option("--replica", default="", help="Only those that this replica, or router, took part in.")
 @click.option("-n", "--lines", type=click.IntRange(1, 1000), default=20, show_default=True)
 @router_option
 @json_option
 @reports_errors
 def list_traces(
-    slow: bool, min_ms: int | None, errors: bool, service: str, lines: int, router: str, as_json: bool
+    slow: bool,
+    min_ms: int | None,
+    errors: bool,
+    service: str,
+    replica: str,
+    lines: int,
+    router: str,
+    as_json: bool,
 ) -> None:
     """List the traces that are kept, the newest first."""
     least = min_ms if min_ms is not None else SLOW_MS if slow else 0
     request = trace_pb2.ListTracesRequest(
-        page_size=lines, service=service, failed=errors, min_duration_ms=least
+        page_size=lines, service=service, instance=replica, failed=errors, min_duration_ms=least
     )
     with client.connect(router_address(router), timeout_s=10) as mesh:
         traces = mesh.trace._unary("ListTraces", request, trace_pb2.ListTracesResponse, None).traces

@@ -1,7 +1,7 @@
 """Counts each call and its time, and says of a scrape what the replica is doing.
 
     meshwork_calls_total{service, method, model, version, code}
-    meshwork_call_seconds{service, method, model}          its buckets' exemplars name sampled traces
+    meshwork_call_seconds{service, method, model, version}   its buckets' exemplars name sampled traces
 
 A call's model is the one that the table of models found for it, so labels are names of models that the
 replica has; "" where the call meant none of them. What stands still between calls (leases, queues,
@@ -33,7 +33,7 @@ CALLS = Counter(
 CALL_SECONDS = Histogram(
     "meshwork_call_seconds",
     "Time of a call in its replica; of a stream, until its end.",
-    ("service", "method", "model"),
+    ("service", "method", "model", "version"),
     buckets=CALL_BOUNDS_S,
 )
 
@@ -94,7 +94,7 @@ class CallTally:
         method, model, version, code = key
         made = self._children[key] = (
             CALLS.labels(self._service, method, model, version, code.name),
-            CALL_SECONDS.labels(self._service, method, model),
+            CALL_SECONDS.labels(self._service, method, model, version),
         )
         return made
 

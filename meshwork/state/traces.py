@@ -32,7 +32,7 @@ local new = cjson.decode(ARGV[3])
 local old = redis.call('HGET', KEYS[3], id)
 local sum = old and cjson.decode(old) or
   {start = new.start, finish = new.finish, name = new.name, root = false, failed = false,
-   services = {}, spans = 0, bytes = 0, request = '', kept = false}
+   services = {}, instances = {}, spans = 0, bytes = 0, request = '', kept = false}
 if (new.root and not sum.root) or (not sum.root and new.start < sum.start) then sum.name = new.name end
 sum.root = sum.root or new.root
 sum.start, sum.finish = math.min(sum.start, new.start), math.max(sum.finish, new.finish)
@@ -42,10 +42,13 @@ if new.request ~= '' then
   sum.request = new.request
   redis.call('HSET', KEYS[4], new.request, id)
 end
-local seen = {}
-for _, name in ipairs(sum.services) do seen[name] = true end
-for _, name in ipairs(new.services) do
-  if not seen[name] then table.insert(sum.services, name); seen[name] = true end
+for _, list in ipairs({'services', 'instances'}) do
+  local seen = {}
+  sum[list] = sum[list] or {}
+  for _, name in ipairs(sum[list]) do seen[name] = true end
+  for _, name in ipairs(new[list]) do
+    if not seen[name] then table.insert(sum[list], name); seen[name] = true end
+  end
 end
 local was = sum.kept
 sum.kept = was or sum.failed or sum.finish - sum.start >= tonumber(ARGV[4])
@@ -87,6 +90,7 @@ class Part:
         root: whether it is.
         failed: whether one of them failed.
         services: that made them.
+        instances: replicas, routers and gateways that made them, as far as they said.
         count: how many they are.
         request: the gateway's `x-request-id`; "" if it did not say.
     """
@@ -99,6 +103,7 @@ class Part:
     root: bool
     failed: bool
     services: Sequence[str]
+    instances: Sequence[str]
     count: int
     request: str = ""
 
@@ -112,6 +117,7 @@ class Summary:
     start_us: int
     end_us: int
     services: tuple[str, ...]
+    instances: tuple[str, ...]
     spans: int
     failed: bool
 
@@ -133,8 +139,17 @@ class Traces:
         self._slow_us = int(slow_s * 1e6)
         self._add = redis.register_script(_ADD)
 
+    async def known(self, trace_ids: Sequence[str]) -> list[str]:
+        """Those of the traces that are kept."""
+        if not trace_ids:
+            return []
+        texts = await self._redis.hmget(self._keys.trace_summaries, list(trace_ids))
+        return [name for name, text in zip(trace_ids, texts, strict=True) if text is not None]
+
     async def add(self, parts: Sequence[Part]) -> None:
         """Takes parts of traces in, and drops what is over the bound."""
+        if not parts:
+            return
         keys = self._keys
         shared = [keys.traces, keys.traces_kept, keys.trace_summaries, keys.trace_requests, keys.trace_bytes]
         # In batches of scripts, each atomic by itself: a trace's parts need no more.
@@ -147,6 +162,7 @@ class Traces:
                     "root": part.root,
                     "failed": part.failed,
                     "services": list(part.services),
+                    "instances": list(part.instances),
                     "spans": part.count,
                     "request": part.request,
                 }
@@ -193,6 +209,7 @@ def _summary(trace_id: str, known: dict[str, Any]) -> Summary:
         start_us=int(known["start"]),
         end_us=int(known["finish"]),
         services=tuple(sorted(known["services"] or ())),
+        instances=tuple(sorted(known.get("instances") or ())),
         spans=int(known["spans"]),
         failed=bool(known["failed"]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,6 +68,7 @@ def router(config: MeshConfig, redis_url: str, listens: Sequence[str], index: in
             "MESHWORK_POLICIES": policies_to_json(policies),
             "MESHWORK_TRACE_MB": str(config.tracing.keep_mb),
             "MESHWORK_TRACE_SLOW_MS": str(config.tracing.slow_ms),
+            "MESHWORK_TRACE_ORDINARY_PER_S": str(config.tracing.ordinary_per_s),
             **_tracing(config, listens),
         },
     )
@@ -80,7 +82,11 @@ def _tracing(config: MeshConfig, routers: Sequence[str]) -> dict[str, str]:
     }
     if not config.tracing.otlp and telemetry.wanted():
         return sampler
-    return sampler | {"OTEL_EXPORTER_OTLP_ENDPOINT": config.tracing.otlp or f"http://{routers[0]}"}
+    if config.tracing.otlp:
+        return sampler | {"OTEL_EXPORTER_OTLP_ENDPOINT": config.tracing.otlp}
+    # A router decides soon which traces it keeps, so spans come soon.
+    own = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{routers[0]}"}
+    return sampler | own | {"OTEL_BSP_SCHEDULE_DELAY": os.environ.get("OTEL_BSP_SCHEDULE_DELAY", "1000")}
 
 
 def replica(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar, Protocol
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Group, RenderableType
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -13,6 +13,7 @@ from textual.containers import VerticalScroll
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, Static
 
+from meshwork.cli.console import Harmless
 from meshwork.cli.events import lines_of
 from meshwork.cli.tables import clock
 from meshwork.cli.waterfall import NARROWEST, head, waterfall
@@ -20,7 +21,6 @@ from meshwork.errors import MeshworkError
 from meshwork.top.detail import detail
 from meshwork.top.view import (
     COLUMNS,
-    CONTROLS,
     SORTS,
     Picture,
     Row,
@@ -48,17 +48,6 @@ class Source(Protocol):
 
     async def slowest(self, service: str, replica: str) -> tuple[trace_pb2.GetTraceResponse, str]:
         """The slowest recent trace, and of what it is the slowest."""
-
-
-class Harmless:
-    """Shows what came from outside without what would steer a terminal."""
-
-    def __init__(self, content: RenderableType) -> None:
-        self._content = content
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for segment in console.render(self._content, options):
-            yield segment._replace(text=segment.text.translate(CONTROLS))
 
 
 class Paper(Screen[None]):

@@ -18,7 +18,6 @@ _SILENCE_S = 10.0  # without a load, though one comes every 2 s: the stream is d
 _EVENTS = 200
 _TRACES = 1000  # the most recent, among which the slowest is looked for
 _RECENT_S = 600.0
-_LOOKED_INTO = 16  # of the slowest, until one is found that a replica took part in
 
 
 class Feed:
@@ -61,30 +60,32 @@ class Feed:
             MeshworkError: the router does not answer.
         """
         async with connect_async(self.router, timeout_s=TIMEOUT_S) as mesh:
-            request = trace_pb2.ListTracesRequest(page_size=_TRACES, service=service)
-            listed = await mesh.trace._unary("ListTraces", request, trace_pb2.ListTracesResponse, None)
-            since = time.time() - _RECENT_S
-            recent = [each for each in listed.traces if each.start_time.seconds >= since]
-            slow = sorted(recent, key=lambda each: each.duration.ToNanoseconds(), reverse=True)
-            if not slow:
-                what = service or "any service"
-                raise NotFound(
-                    f"no trace of {what} in the last 10 minutes; `meshwork call --trace`, or a client that "
-                    "sends `traceparent`, makes one",
-                    kind="trace",
-                    name=service,
-                )
-            first: trace_pb2.GetTraceResponse | None = None
-            for each in slow[:_LOOKED_INTO]:
-                found = await mesh.trace.get_trace(each.trace_id)
-                first = first or found
-                if not replica or any(span.instance == replica for span in found.spans):
-                    return found, f"the slowest of {replica or service or 'all'} in 10 minutes"
-            assert first is not None
-            return (
-                first,
-                f"the slowest of {service} in 10 minutes; {replica} is in none of the {_LOOKED_INTO}",
-            )
+            found = await _slowest(mesh, trace_pb2.ListTracesRequest(service=service, instance=replica))
+            if found is not None:
+                return found, f"the slowest of {replica or service or 'all'} in 10 minutes"
+            found = await _slowest(mesh, trace_pb2.ListTracesRequest(service=service)) if replica else None
+            if found is not None:
+                return found, f"the slowest of {service} in 10 minutes; there is none of {replica}"
+        raise NotFound(
+            f"no trace of {service or 'any service'} in the last 10 minutes; `meshwork call --trace`, or a "
+            "client that sends `traceparent`, makes one",
+            kind="trace",
+            name=service,
+        )
+
+
+async def _slowest(
+    mesh: AsyncClient, request: trace_pb2.ListTracesRequest
+) -> trace_pb2.GetTraceResponse | None:
+    """The slowest of the recent traces that `request` asks for."""
+    request.page_size = _TRACES
+    listed = await mesh.trace._unary("ListTraces", request, trace_pb2.ListTracesResponse, None)
+    since = time.time() - _RECENT_S
+    recent = [each for each in listed.traces if each.start_time.seconds >= since]
+    if not recent:
+        return None
+    slowest = max(recent, key=lambda each: each.duration.ToNanoseconds())
+    return await mesh.trace.get_trace(slowest.trace_id)
 
 
 async def _picture(mesh: AsyncClient, load: router_pb2.WatchLoadResponse) -> Picture:

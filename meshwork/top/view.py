@@ -13,13 +13,13 @@ from enum import Enum
 
 from rich.text import Text
 
+from meshwork.cli.console import CONTROLS
 from meshwork.cli.tables import COLOURS, clock, ejection_reason, replica_state
 from meshwork.router.v1 import router_pb2
 
 READY = router_pb2.REPLICA_STATE_READY
 # Of a replica that needs so many times what the median of its peers needs, the figure is shown in red.
 STRIKING, STRIKING_LEAST_MS = 3.0, 5.0
-CONTROLS = dict.fromkeys((*range(10), *range(11, 32), *range(127, 160)))
 _TOLD = {
     router_pb2.EVENT_KIND_ANOMALY,
     router_pb2.EVENT_KIND_REPLICA_EJECTED,

@@ -10,6 +10,11 @@ from meshwork.xds.resources import split_address
 
 DISCOVERY_CLUSTER = "discovery"
 OTLP_CLUSTER = "otlp"
+# Spans go out each second, many at once; by default it is every five spans, or 5 s.
+_RUNTIME = {
+    "tracing.opentelemetry.flush_interval_ms": 1000,
+    "tracing.opentelemetry.min_flush_spans": 512,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +58,9 @@ class Bootstrap:
         return {
             "node": {"id": self.node, "cluster": self.cluster, "locality": {"zone": self.zone}},
             "admin": {"address": {"pipe": {"path": self.admin_socket, "mode": 0o600}}},
+            "layered_runtime": {
+                "layers": [{"name": "static", "static_layer": _RUNTIME}, {"name": "admin", "admin_layer": {}}]
+            },
             "dynamic_resources": {"ads_config": ads, "cds_config": source, "lds_config": source},
             "static_resources": {
                 "clusters": [

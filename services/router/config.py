@@ -20,6 +20,8 @@ from meshwork.xds.resources import split_address
 from services.router import contract, gateway_tracing
 from services.router.policy import hash_fields
 
+_NUMBERS = {"max_message_bytes", "gateway_threads", "trace_mb", "trace_slow_ms", "trace_ordinary_per_s"}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouterConfig:
@@ -45,7 +47,8 @@ class RouterConfig:
     max_message_bytes: int = MAX_MESSAGE_BYTES  # MESHWORK_MAX_MESSAGE_BYTES: largest request message
     otlp: str = ""  # OTEL_EXPORTER_OTLP_ENDPOINT, its host:port: where the gateway sends its spans
     trace_mb: int = 64  # MESHWORK_TRACE_MB: megabytes of traces that are kept in Redis
-    trace_slow_ms: int = 1000  # MESHWORK_TRACE_SLOW_MS: traces as long are kept longer
+    trace_slow_ms: int = 1000  # MESHWORK_TRACE_SLOW_MS: traces as long are all kept, as failed ones are
+    trace_ordinary_per_s: int = 20  # MESHWORK_TRACE_ORDINARY_PER_S: others that are kept, on average
     sampled_percent: float = 100.0  # OTEL_TRACES_SAMPLER_ARG: of calls that bring no trace along
 
     def __post_init__(self) -> None:
@@ -132,7 +135,7 @@ class RouterConfig:
             text = environment.get(variable)
             if text is None:
                 continue
-            if name in ("max_message_bytes", "gateway_threads", "trace_mb", "trace_slow_ms"):
+            if name in _NUMBERS:
                 if not text.isdecimal():
                     raise ConfigError(f"{variable}: should be a whole number, not {text!r}")
                 given[name] = int(text)

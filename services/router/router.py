@@ -51,6 +51,7 @@ from services.router.registry import Registry
 from services.router.router_metrics import RouterState
 from services.router.scrape_targets import targets
 from services.router.service import RouterService
+from services.router.tail import Tail
 from services.router.traces import TraceService, TraceStore
 
 log = logging.getLogger(__name__)
@@ -81,10 +82,9 @@ class Router:
         self._registry = Registry(book, memory=Memory(config.folder, config.mesh))
         self._desired = Desired(redis, keys)
         self._drains = Drains(redis, keys)
-        self._traces = Traces(
-            redis, keys, bound_bytes=config.trace_mb << 20, slow_s=config.trace_slow_ms / 1000
-        )
-        self.spans = TraceStore(self._traces)
+        slow_s = config.trace_slow_ms / 1000
+        self._traces = Traces(redis, keys, bound_bytes=config.trace_mb << 20, slow_s=slow_s)
+        self.spans = TraceStore(self._traces, Tail(slow_s=slow_s, per_s=config.trace_ordinary_per_s))
         self._wanted: Mapping[str, int] = {}
         self._settings = plan_settings(config)
         self._planner = Planner(self._settings)

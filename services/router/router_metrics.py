@@ -46,8 +46,9 @@ class RouterState(Collector):
             "meshwork_leader", "1 while this router runs the loops of the mesh.", float(self._view.leads)
         )
         yield _count(
-            "meshwork_spans_dropped", "Spans that came faster than Redis took them.", self._spans.dropped
+            "meshwork_spans_dropped", "Spans that came faster than they could be taken.", self._spans.dropped
         )
+        yield _count("meshwork_traces_let_go", "Ordinary traces that were not kept.", self._spans.let_go)
 
     def _discovery(self) -> Iterator[Metric]:
         acks, nacks = self._ads.replies

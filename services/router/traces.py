@@ -1,8 +1,9 @@
-"""The router's window on traces: takes spans by OTLP, keeps them in Redis, shows them.
+"""The router's window on traces: takes spans by OTLP, keeps some in Redis, shows them.
 
 `opentelemetry.proto.collector.trace.v1.TraceService` is served at the router's own address, as by any
-collector; spans are gathered for a moment and written together, so a call's spans cost no round trip
-each. What comes faster than Redis takes it is dropped and counted, never queued without bound.
+collector; which traces are kept `tail` decides. Their spans are gathered for a moment and written
+together, so a call's spans cost no round trip each. What comes faster than it can be taken is dropped
+and counted, never queued without bound.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -25,31 +26,33 @@ from meshwork.state.connect import REDIS_AWAY
 from meshwork.state.traces import Part, Summary, Traces
 from meshwork.trace.v1 import trace_pb2 as pb
 from meshwork.trace.v1 import trace_pb2_grpc
+from services.router.tail import Entry, Tail
 
 log = logging.getLogger(__name__)
 
 WRITE_S = 0.25  # how long spans are gathered
-MOST_HELD = 50_000  # spans that wait to be written
 _REQUEST = "guid:x-request-id"
 _ERROR = trace_pb2.Status.STATUS_CODE_ERROR
 
 Context = grpc.aio.ServicerContext[Any, Any]
-_Resource = trace_pb2.ResourceSpans
 
 
 class TraceStore(trace_service_pb2_grpc.TraceServiceServicer):
-    """Takes spans in and writes them.
+    """Takes spans in and writes those of traces that are kept.
 
     Attributes:
-        dropped: spans that could not be kept, since the start.
+        dropped: spans that could not be taken, or not be written, since the start.
     """
 
-    def __init__(self, traces: Traces) -> None:
+    def __init__(self, traces: Traces, tail: Tail) -> None:
         self._traces = traces
-        self._held: list[_Resource] = []
-        self._count = 0
-        self._came = asyncio.Event()
+        self._tail = tail
         self.dropped = 0
+
+    @property
+    def let_go(self) -> int:
+        """Ordinary traces that were not kept, since the start."""
+        return self._tail.let_go
 
     async def Export(
         self, request: trace_service_pb2.ExportTraceServiceRequest, context: Context
@@ -57,64 +60,56 @@ class TraceStore(trace_service_pb2_grpc.TraceServiceServicer):
         """Takes spans; says how many it could not."""
         answer = trace_service_pb2.ExportTraceServiceResponse()
         for resource in request.resource_spans:
-            came = sum(len(scope.spans) for scope in resource.scope_spans)
-            if self._count + came > MOST_HELD:
+            if not self._tail.take(resource):
+                came = sum(len(scope.spans) for scope in resource.scope_spans)
                 self.dropped += came
                 answer.partial_success.rejected_spans += came
                 answer.partial_success.error_message = "more spans came than could be written"
-                continue
-            self._count += came
-            self._held.append(resource)
-        self._came.set()
         return answer
 
     async def run(self) -> None:
-        """Writes what came, until cancelled."""
+        """Writes what is kept, until cancelled."""
         while True:
-            await self._came.wait()
             await asyncio.sleep(WRITE_S)
-            self._came.clear()
-            held, self._held = self._held, []
-            lost, self._count = self._count, 0
+            kept, due = self._tail.kept(), self._tail.due()
+            if not kept and not due:
+                continue
             try:
-                await self._traces.add(list(parts(held)))
+                known = await self._traces.known([identity.hex() for identity in due])
+                elsewhere = {identity: due.pop(identity) for identity in map(bytes.fromhex, known)}
+                self._tail.missed(due)
+                entries = [*kept.items(), *elsewhere.items()]
+                await self._traces.add([part(identity, each) for identity, each in entries])
             except REDIS_AWAY as error:
+                lost = sum(map(len, kept.values()))
                 self.dropped += lost
                 log.warning("%d spans are lost, Redis does not take them: %s", lost, error)
 
 
-def parts(resources: Iterable[_Resource]) -> Iterable[Part]:
-    """Spans by trace, each with who made it."""
-    by_trace: dict[bytes, list[tuple[_Resource, trace_pb2.Span]]] = defaultdict(list)
-    for resource in resources:
-        for scope in resource.scope_spans:
-            for span in scope.spans:
-                by_trace[span.trace_id].append((resource, span))
-    for identity, entries in by_trace.items():
-        if len(identity) != 16:
-            continue  # no trace has such an id
-        kept = trace_pb2.TracesData()
-        own: dict[int, trace_pb2.ScopeSpans] = {}
-        for resource, span in entries:
-            if id(resource) not in own:
-                made = kept.resource_spans.add(resource=resource.resource)
-                own[id(resource)] = made.scope_spans.add()
-            own[id(resource)].spans.append(span)
-        spans = [span for _, span in entries]
-        first = min(spans, key=lambda span: (bool(span.parent_span_id), span.start_time_unix_nano))
-        names = {_text(resource.resource.attributes, "service.name") for resource, _ in entries}
-        yield Part(
-            trace_id=identity.hex(),
-            spans=kept.SerializeToString(),
-            start_us=min(span.start_time_unix_nano for span in spans) // 1000,
-            end_us=max(span.end_time_unix_nano for span in spans) // 1000,
-            name=first.name,
-            root=not first.parent_span_id,
-            failed=any(span.status.code == _ERROR for span in spans),
-            services=sorted(names),
-            count=len(spans),
-            request=next((found for span in spans if (found := _text(span.attributes, _REQUEST))), ""),
-        )
+def part(identity: bytes, entries: Sequence[Entry]) -> Part:
+    """Spans of one trace, and what they say of it."""
+    kept = trace_pb2.TracesData()
+    own: dict[int, trace_pb2.ScopeSpans] = {}
+    for resource, span in entries:
+        if id(resource) not in own:
+            own[id(resource)] = kept.resource_spans.add(resource=resource.resource).scope_spans.add()
+        own[id(resource)].spans.append(span)
+    spans = [span for _, span in entries]
+    first = min(spans, key=lambda span: (bool(span.parent_span_id), span.start_time_unix_nano))
+    resources = [each.resource.attributes for each in kept.resource_spans]
+    return Part(
+        trace_id=identity.hex(),
+        spans=kept.SerializeToString(),
+        start_us=min(span.start_time_unix_nano for span in spans) // 1000,
+        end_us=max(span.end_time_unix_nano for span in spans) // 1000,
+        name=first.name,
+        root=not first.parent_span_id,
+        failed=any(span.status.code == _ERROR for span in spans),
+        services=sorted({_text(each, "service.name") for each in resources}),
+        instances=sorted({_text(each, "service.instance.id") for each in resources} - {""}),
+        count=len(spans),
+        request=next((found for span in spans if (found := _text(span.attributes, _REQUEST))), ""),
+    )
 
 
 class TraceService(trace_pb2_grpc.TraceServiceServicer):
@@ -135,6 +130,7 @@ class TraceService(trace_pb2_grpc.TraceServiceServicer):
                 summary
                 async for summary in self._traces.summaries(kept_only=request.failed)
                 if request.service in ("", *summary.services)
+                and request.instance in ("", *summary.instances)
                 and (summary.failed or not request.failed)
                 and summary.end_us - summary.start_us >= least_us
             ]
@@ -152,8 +148,8 @@ class TraceService(trace_pb2_grpc.TraceServiceServicer):
             raise _away(error) from error
         if found is None:
             raise NotFound(
-                f"trace_id: no trace {name!r} is kept here; its spans come within some 6 s of the call, and "
-                "the oldest make room for new ones",
+                f"trace_id: no trace {name!r} is kept here; its spans come within some 2 s of the call, of "
+                "many ordinary traces only some are kept, and the oldest make room for new ones",
                 kind="trace",
                 name=name,
             )
@@ -170,6 +166,7 @@ def _line(summary: Summary) -> pb.TraceSummary:
         trace_id=summary.trace_id,
         name=summary.name,
         services=summary.services,
+        instances=summary.instances,
         spans=summary.spans,
         failed=summary.failed,
     )

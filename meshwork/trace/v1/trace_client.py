@@ -19,6 +19,7 @@ class TraceClient(calls.SyncService):
         service: str = "",
         failed: bool = False,
         min_duration_ms: int = 0,
+        instance: str = "",
         timeout_s: float | None = None,
         metadata: calls.Metadata = (),
     ) -> list[pb.TraceSummary]:
@@ -30,6 +31,8 @@ class TraceClient(calls.SyncService):
             service: Only traces that this service took part in. Empty for all.
             failed: Only traces with a span that failed.
             min_duration_ms: Only traces that took at least as many milliseconds.
+            instance: Only traces that this replica (or router) took part in, by its name. Empty
+                for all.
             timeout_s: seconds until the call fails; None for the client's.
             metadata: pairs of a name and a value, to send beside the request.
 
@@ -40,6 +43,7 @@ class TraceClient(calls.SyncService):
             service=service,
             failed=failed,
             min_duration_ms=min_duration_ms,
+            instance=instance,
         )
         pages = self._pages("ListTraces", request, pb.ListTracesResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.traces]
@@ -79,6 +83,7 @@ class AsyncTraceClient(calls.AsyncService):
         service: str = "",
         failed: bool = False,
         min_duration_ms: int = 0,
+        instance: str = "",
         timeout_s: float | None = None,
         metadata: calls.Metadata = (),
     ) -> list[pb.TraceSummary]:
@@ -90,6 +95,8 @@ class AsyncTraceClient(calls.AsyncService):
             service: Only traces that this service took part in. Empty for all.
             failed: Only traces with a span that failed.
             min_duration_ms: Only traces that took at least as many milliseconds.
+            instance: Only traces that this replica (or router) took part in, by its name. Empty
+                for all.
             timeout_s: seconds until the call fails; None for the client's.
             metadata: pairs of a name and a value, to send beside the request.
 
@@ -100,6 +107,7 @@ class AsyncTraceClient(calls.AsyncService):
             service=service,
             failed=failed,
             min_duration_ms=min_duration_ms,
+            instance=instance,
         )
         pages = await self._pages("ListTraces", request, pb.ListTracesResponse, timeout_s, metadata)
         return [entry for page in pages for entry in page.traces]

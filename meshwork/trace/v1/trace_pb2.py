@@ -28,7 +28,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmeshwork/trace/v1/trace.proto\x12\x11meshwork.trace.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x01\n\x11ListTracesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07service\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66\x61iled\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1d\n\x0fmin_duration_ms\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\xbc\x01\n\x0cTraceSummary\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08services\x18\x05 \x03(\t\x12\r\n\x05spans\x18\x06 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x07 \x01(\x08\"^\n\x12ListTracesResponse\x12/\n\x06traces\x18\x01 \x03(\x0b\x32\x1f.meshwork.trace.v1.TraceSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x0fGetTraceRequest\x12\x16\n\x08trace_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xb8\x01\n\tSpanEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12@\n\nattributes\x18\x03 \x03(\x0b\x32,.meshwork.trace.v1.SpanEvent.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"-\n\x08SpanLink\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0f\n\x07span_id\x18\x02 \x01(\t\"\xa6\x03\n\x04Span\x12\x0f\n\x07span_id\x18\x01 \x01(\t\x12\x16\n\x0eparent_span_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\x12\x10\n\x08instance\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12;\n\nattributes\x18\x08 \x03(\x0b\x32\'.meshwork.trace.v1.Span.AttributesEntry\x12,\n\x06\x65vents\x18\t \x03(\x0b\x32\x1c.meshwork.trace.v1.SpanEvent\x12*\n\x05links\x18\n \x03(\x0b\x32\x1b.meshwork.trace.v1.SpanLink\x12\r\n\x05\x65rror\x18\x0b \x01(\t\x12\x0e\n\x06\x66\x61iled\x18\x0c \x01(\x08\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"l\n\x10GetTraceResponse\x12\x30\n\x07summary\x18\x01 \x01(\x0b\x32\x1f.meshwork.trace.v1.TraceSummary\x12&\n\x05spans\x18\x02 \x03(\x0b\x32\x17.meshwork.trace.v1.Span2\xf7\x01\n\x0cTraceService\x12p\n\nListTraces\x12$.meshwork.trace.v1.ListTracesRequest\x1a%.meshwork.trace.v1.ListTracesResponse\"\x15\x90\x02\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/traces\x12u\n\x08GetTrace\x12\".meshwork.trace.v1.GetTraceRequest\x1a#.meshwork.trace.v1.GetTraceResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/traces/{trace_id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmeshwork/trace/v1/trace.proto\x12\x11meshwork.trace.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x01\n\x11ListTracesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07service\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66\x61iled\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1d\n\x0fmin_duration_ms\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08instance\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\xcf\x01\n\x0cTraceSummary\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08services\x18\x05 \x03(\t\x12\r\n\x05spans\x18\x06 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x07 \x01(\x08\x12\x11\n\tinstances\x18\x08 \x03(\t\"^\n\x12ListTracesResponse\x12/\n\x06traces\x18\x01 \x03(\x0b\x32\x1f.meshwork.trace.v1.TraceSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x0fGetTraceRequest\x12\x16\n\x08trace_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xb8\x01\n\tSpanEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12@\n\nattributes\x18\x03 \x03(\x0b\x32,.meshwork.trace.v1.SpanEvent.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"-\n\x08SpanLink\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0f\n\x07span_id\x18\x02 \x01(\t\"\xa6\x03\n\x04Span\x12\x0f\n\x07span_id\x18\x01 \x01(\t\x12\x16\n\x0eparent_span_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\x12\x10\n\x08instance\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12;\n\nattributes\x18\x08 \x03(\x0b\x32\'.meshwork.trace.v1.Span.AttributesEntry\x12,\n\x06\x65vents\x18\t \x03(\x0b\x32\x1c.meshwork.trace.v1.SpanEvent\x12*\n\x05links\x18\n \x03(\x0b\x32\x1b.meshwork.trace.v1.SpanLink\x12\r\n\x05\x65rror\x18\x0b \x01(\t\x12\x0e\n\x06\x66\x61iled\x18\x0c \x01(\x08\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"l\n\x10GetTraceResponse\x12\x30\n\x07summary\x18\x01 \x01(\x0b\x32\x1f.meshwork.trace.v1.TraceSummary\x12&\n\x05spans\x18\x02 \x03(\x0b\x32\x17.meshwork.trace.v1.Span2\xf7\x01\n\x0cTraceService\x12p\n\nListTraces\x12$.meshwork.trace.v1.ListTracesRequest\x1a%.meshwork.trace.v1.ListTracesResponse\"\x15\x90\x02\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/traces\x12u\n\x08GetTrace\x12\".meshwork.trace.v1.GetTraceRequest\x1a#.meshwork.trace.v1.GetTraceResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/traces/{trace_id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTRACESREQUEST'].fields_by_name['failed']._serialized_options = b'\342A\001\001'
   _globals['_LISTTRACESREQUEST'].fields_by_name['min_duration_ms']._loaded_options = None
   _globals['_LISTTRACESREQUEST'].fields_by_name['min_duration_ms']._serialized_options = b'\342A\001\001'
+  _globals['_LISTTRACESREQUEST'].fields_by_name['instance']._loaded_options = None
+  _globals['_LISTTRACESREQUEST'].fields_by_name['instance']._serialized_options = b'\342A\001\001'
   _globals['_GETTRACEREQUEST'].fields_by_name['trace_id']._loaded_options = None
   _globals['_GETTRACEREQUEST'].fields_by_name['trace_id']._serialized_options = b'\342A\001\002'
   _globals['_SPANEVENT_ATTRIBUTESENTRY']._loaded_options = None
@@ -56,25 +58,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRACESERVICE'].methods_by_name['GetTrace']._loaded_options = None
   _globals['_TRACESERVICE'].methods_by_name['GetTrace']._serialized_options = b'\220\002\001\202\323\344\223\002\027\022\025/v1/traces/{trace_id}'
   _globals['_LISTTRACESREQUEST']._serialized_start=181
-  _globals['_LISTTRACESREQUEST']._serialized_end=327
-  _globals['_TRACESUMMARY']._serialized_start=330
-  _globals['_TRACESUMMARY']._serialized_end=518
-  _globals['_LISTTRACESRESPONSE']._serialized_start=520
-  _globals['_LISTTRACESRESPONSE']._serialized_end=614
-  _globals['_GETTRACEREQUEST']._serialized_start=616
-  _globals['_GETTRACEREQUEST']._serialized_end=657
-  _globals['_SPANEVENT']._serialized_start=660
-  _globals['_SPANEVENT']._serialized_end=844
-  _globals['_SPANEVENT_ATTRIBUTESENTRY']._serialized_start=795
-  _globals['_SPANEVENT_ATTRIBUTESENTRY']._serialized_end=844
-  _globals['_SPANLINK']._serialized_start=846
-  _globals['_SPANLINK']._serialized_end=891
-  _globals['_SPAN']._serialized_start=894
-  _globals['_SPAN']._serialized_end=1316
-  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_start=795
-  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_end=844
-  _globals['_GETTRACERESPONSE']._serialized_start=1318
-  _globals['_GETTRACERESPONSE']._serialized_end=1426
-  _globals['_TRACESERVICE']._serialized_start=1429
-  _globals['_TRACESERVICE']._serialized_end=1676
+  _globals['_LISTTRACESREQUEST']._serialized_end=351
+  _globals['_TRACESUMMARY']._serialized_start=354
+  _globals['_TRACESUMMARY']._serialized_end=561
+  _globals['_LISTTRACESRESPONSE']._serialized_start=563
+  _globals['_LISTTRACESRESPONSE']._serialized_end=657
+  _globals['_GETTRACEREQUEST']._serialized_start=659
+  _globals['_GETTRACEREQUEST']._serialized_end=700
+  _globals['_SPANEVENT']._serialized_start=703
+  _globals['_SPANEVENT']._serialized_end=887
+  _globals['_SPANEVENT_ATTRIBUTESENTRY']._serialized_start=838
+  _globals['_SPANEVENT_ATTRIBUTESENTRY']._serialized_end=887
+  _globals['_SPANLINK']._serialized_start=889
+  _globals['_SPANLINK']._serialized_end=934
+  _globals['_SPAN']._serialized_start=937
+  _globals['_SPAN']._serialized_end=1359
+  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_start=838
+  _globals['_SPAN_ATTRIBUTESENTRY']._serialized_end=887
+  _globals['_GETTRACERESPONSE']._serialized_start=1361
+  _globals['_GETTRACERESPONSE']._serialized_end=1469
+  _globals['_TRACESERVICE']._serialized_start=1472
+  _globals['_TRACESERVICE']._serialized_end=1719
 # @@protoc_insertion_point(module_scope)

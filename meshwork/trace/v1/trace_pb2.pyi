@@ -31,6 +31,7 @@ class ListTracesRequest(_message.Message):
     SERVICE_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     MIN_DURATION_MS_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """The most traces to return, 0 to 1000. Unset or 0 means 100."""
     page_token: _builtins.str
@@ -41,6 +42,8 @@ class ListTracesRequest(_message.Message):
     """Only traces with a span that failed."""
     min_duration_ms: _builtins.int
     """Only traces that took at least as many milliseconds."""
+    instance: _builtins.str
+    """Only traces that this replica (or router) took part in, by its name. Empty for all."""
     def __init__(
         self,
         *,
@@ -49,10 +52,11 @@ class ListTracesRequest(_message.Message):
         service: _builtins.str = ...,
         failed: _builtins.bool = ...,
         min_duration_ms: _builtins.int = ...,
+        instance: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "min_duration_ms", b"min_duration_ms", "page_size", b"page_size", "page_token", b"page_token", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "instance", b"instance", "min_duration_ms", b"min_duration_ms", "page_size", b"page_size", "page_token", b"page_token", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -71,6 +75,7 @@ class TraceSummary(_message.Message):
     SERVICES_FIELD_NUMBER: _builtins.int
     SPANS_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    INSTANCES_FIELD_NUMBER: _builtins.int
     trace_id: _builtins.str
     """Identifier, 32 hexadecimal digits."""
     name: _builtins.str
@@ -91,6 +96,10 @@ class TraceSummary(_message.Message):
     def services(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Services that took part, by name."""
 
+    @_builtins.property
+    def instances(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Replicas and routers that took part, by name."""
+
     def __init__(
         self,
         *,
@@ -101,10 +110,11 @@ class TraceSummary(_message.Message):
         services: _abc.Iterable[_builtins.str] | None = ...,
         spans: _builtins.int = ...,
         failed: _builtins.bool = ...,
+        instances: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "failed", b"failed", "name", b"name", "services", b"services", "spans", b"spans", "start_time", b"start_time", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "failed", b"failed", "instances", b"instances", "name", b"name", "services", b"services", "spans", b"spans", "start_time", b"start_time", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

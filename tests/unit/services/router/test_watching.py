@@ -70,6 +70,7 @@ async def test_a_replica_that_fails_beside_its_peers_is_put_out_with_evidence_an
     config = RouterConfig(mesh="test", run_dir=str(tmp_path), router="first")
     failing = {"vision-2"}
     trace = Part(
+        instances=(),
         trace_id="a" * 32,
         spans=b"",
         start_us=4 * 10**15,

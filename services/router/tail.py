@@ -1,0 +1,129 @@
+"""Which traces are kept, decided when their spans are there: tail sampling.
+
+Every trace with a span that failed, every slow one, and of the others so many a second; those wait
+`HOLD_S` in memory for a span that speaks for them. What takes part in many calls is looked at span by
+span, so a span costs some microseconds here, and what is not kept costs Redis nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from opentelemetry.proto.trace.v1 import trace_pb2
+
+HOLD_S = 6.0  # for spans of a call's other processes, which send theirs each second, and for slow callers
+MOST_HELD = 100_000  # spans in memory
+BURST_S = 10.0  # the ordinary traces of so long may come at once
+_ERROR = trace_pb2.Status.STATUS_CODE_ERROR
+
+Entry = tuple[trace_pb2.ResourceSpans, trace_pb2.Span]  # a span, and who made it
+
+
+@dataclass(slots=True)
+class _Trace:
+    """A trace that spans came of lately; `waiting` are those not handed over."""
+
+    came: float
+    kept: bool
+    start_ns: int
+    end_ns: int
+    waiting: list[Entry] = field(default_factory=list)
+
+
+class Tail:
+    """Holds spans until it is clear whether their traces are kept.
+
+    Args:
+        slow_s: a trace of at least this duration is kept.
+        per_s: ordinary traces a second that are kept, on average.
+        clock: in seconds, monotonic.
+
+    Attributes:
+        let_go: traces that were not kept, since the start.
+    """
+
+    def __init__(self, *, slow_s: float, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._slow_ns = int(slow_s * 1e9)
+        self._per_s = per_s
+        self._clock = clock
+        self._traces: dict[bytes, _Trace] = {}  # the first that came first
+        self._ready: dict[bytes, _Trace] = {}
+        self._held = 0
+        self._allowed, self._allowed_at = per_s * BURST_S, clock()
+        self.let_go = 0
+
+    def take(self, resource: trace_pb2.ResourceSpans) -> bool:
+        """Takes spans; False, and none of them, if too many wait already."""
+        count = sum(len(scope.spans) for scope in resource.scope_spans)
+        self._make_room(count)
+        if self._held + count > MOST_HELD:
+            return False
+        self._held += count
+        now = self._clock()
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                identity = span.trace_id
+                start_ns, end_ns = span.start_time_unix_nano, span.end_time_unix_nano
+                trace = self._traces.get(identity)
+                if trace is None:
+                    if len(identity) != 16:  # no trace has such an id
+                        self._held -= 1
+                        continue
+                    trace = self._traces[identity] = _Trace(now, self._ordinary(now), start_ns, end_ns)
+                else:
+                    trace.start_ns = min(trace.start_ns, start_ns)
+                    trace.end_ns = max(trace.end_ns, end_ns)
+                trace.waiting.append((resource, span))
+                if trace.kept or trace.end_ns - trace.start_ns >= self._slow_ns or span.status.code == _ERROR:
+                    trace.kept = True
+                    self._ready[identity] = trace
+        return True
+
+    def kept(self) -> dict[bytes, list[Entry]]:
+        """Hands over what came of traces that are kept."""
+        ready, self._ready = self._ready, {}
+        return {identity: self._handed(trace) for identity, trace in ready.items()}
+
+    def due(self) -> dict[bytes, list[Entry]]:
+        """Hands over, and forgets, the traces that nothing spoke for in time.
+
+        Another router may keep one: then these are spans of it. Tell `missed` of the others.
+        """
+        return self._forgotten(self._clock() - HOLD_S)
+
+    def missed(self, traces: Mapping[bytes, object]) -> None:
+        """Counts traces that nobody keeps."""
+        self.let_go += len(traces)
+
+    def _make_room(self, count: int) -> None:
+        """Lets the oldest traces go while there are too many spans."""
+        while self._held + count > MOST_HELD and self._traces:
+            oldest = next(iter(self._traces.values()))
+            self.missed(self._forgotten(oldest.came))
+
+    def _forgotten(self, before: float) -> dict[bytes, list[Entry]]:
+        """Forgets what came until then; gives the traces that are not kept."""
+        old: list[bytes] = []
+        for identity, trace in self._traces.items():
+            if trace.came > before:
+                break
+            old.append(identity)
+        gone = {identity: self._traces.pop(identity) for identity in old}
+        return {identity: self._handed(trace) for identity, trace in gone.items() if not trace.kept}
+
+    def _handed(self, trace: _Trace) -> list[Entry]:
+        entries, trace.waiting = trace.waiting, []
+        self._held -= len(entries)
+        return entries
+
+    def _ordinary(self, now: float) -> bool:
+        """Whether one more ordinary trace is kept: a bucket that fills by `per_s`."""
+        full = self._per_s * BURST_S
+        self._allowed = min(full, self._allowed + (now - self._allowed_at) * self._per_s)
+        self._allowed_at = now
+        if self._allowed < 1:
+            return False
+        self._allowed -= 1
+        return True
