@@ -6,6 +6,7 @@ the caller's context is carried on all the same, so that errors and logs can nam
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import Attributes
 
+from meshwork import telemetry
 from meshwork.errors import MeshworkError
 
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -126,19 +128,34 @@ def part(
     ended_ns: int,
     attributes: Attributes = None,
     links: Iterable[Span | trace.SpanContext] = (),
-) -> Span:
-    """A span of something that is over, as a part of `parent`.
+) -> trace.SpanContext:
+    """Makes a span of something that is over, as a part of `parent`, and gives its context.
+
+    It is made as it will be sent: a tracer's `start_span` and `end` cost ten times as much, and a call
+    has five such parts.
 
     Args:
+        parent: a span that is recorded.
         links: spans elsewhere that it belongs to.
     """
-    linked = [trace.Link(each.get_span_context() if isinstance(each, Span) else each) for each in links]
-    span = tracer.start_span(
-        name,
-        context=trace.set_span_in_context(parent, contexts.Context()),
-        attributes=attributes,
-        links=linked,
-        start_time=begun_ns,
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    above = parent.get_span_context()
+    own = trace.SpanContext(
+        above.trace_id, random.getrandbits(64) or 1, False, above.trace_flags, above.trace_state
     )
-    span.end(ended_ns)
-    return span
+    if isinstance(parent, ReadableSpan):  # any is that the SDK records
+        telemetry.send(
+            ReadableSpan(
+                name,
+                own,
+                above,
+                parent.resource,
+                attributes or {},
+                links=[trace.Link(e.get_span_context() if isinstance(e, Span) else e) for e in links],
+                start_time=begun_ns,
+                end_time=ended_ns,
+                instrumentation_scope=parent.instrumentation_scope,
+            )
+        )
+    return own

@@ -9,11 +9,24 @@ begins here and the parent's choice otherwise; `OTEL_BSP_*` is how spans are gat
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import meshwork
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+_send: Callable[[ReadableSpan], None] | None = None  # what takes spans that are over
+
+
+def send(span: ReadableSpan) -> None:
+    """Takes a span that is over and that no tracer made."""
+    if _send is not None:
+        _send(span)
 
 
 def wanted(environment: Mapping[str, str] = os.environ) -> bool:
@@ -67,6 +80,8 @@ def start(
         return
     exporter = OTLPSpanExporter(endpoint=endpoint, insecure=_insecure(endpoint))
     processor = BatchSpanProcessor(exporter)
+    global _send
+    _send = processor.on_end
     provider.add_span_processor(processor)
     within_calls = TracerProvider(sampler=ParentBased(root=ALWAYS_OFF), resource=resource)
     within_calls.add_span_processor(processor)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.traced.sink`: takes spans by OTLP and drops them; prints its port, then how many."""
+"""`python -m benchmarks.traced.sink`: takes spans by OTLP and drops them; prints its port."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ async def serve() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await stop.wait()
     await server.stop(None)
-    print(sink.taken, flush=True)
 
 
 if __name__ == "__main__":

@@ -52,8 +52,7 @@ def batch(
         "meshwork.batch_cost": cost,
     }
     begun_ns, ended_ns = moments.ns(begun), moments.ns(begun + took_s)
-    made = spans.part("meshwork.batch", served[0], begun_ns, ended_ns, attributes, served)
-    return made.get_span_context()
+    return spans.part("meshwork.batch", served[0], begun_ns, ended_ns, attributes, served)
 
 
 class Way:

@@ -74,6 +74,8 @@ class Watching:
         self._out = out
         self._bounds = bounds
         self._seen: dict[str, str] = {}  # by replica, its last window
+        self._read: Mapping[str, router_pb2.Replica] = {}
+        self._there: dict[str, list[str]] = {}  # of what was `_read`
         self._detector: Anomalies | None = None
         self.failing: Odd = {}
         self.slow: Odd = {}
@@ -127,15 +129,9 @@ class Watching:
         self, detector: Anomalies, new: Mapping[str, Report], replicas: Mapping[str, router_pb2.Replica]
     ) -> tuple[list[Finding], list[Finding]]:
         now = time.time()
-        there = {
-            name: [
-                f"{model.name}@{model.version}"
-                for model in each.models
-                if model.state == router_pb2.MODEL_STATE_READY
-            ]
-            for name, each in replicas.items()
-            if each.state == router_pb2.REPLICA_STATE_READY
-        }
+        if replicas is not self._read:  # leases change seldom, and there may be ten thousand
+            self._read, self._there = replicas, _there(replicas)
+        there = self._there
         windows = {
             name: (replicas[name].service, report.seconds, report.models)
             for name, report in new.items()
@@ -162,6 +158,19 @@ class Watching:
             if len(found) == EXAMPLES:
                 break
         return found
+
+
+def _there(replicas: Mapping[str, router_pb2.Replica]) -> dict[str, list[str]]:
+    """The models, as `name@version`, that are ready on each replica that is."""
+    return {
+        name: [
+            f"{model.name}@{model.version}"
+            for model in each.models
+            if model.state == router_pb2.MODEL_STATE_READY
+        ]
+        for name, each in replicas.items()
+        if each.state == router_pb2.REPLICA_STATE_READY
+    }
 
 
 def _detector() -> type[Anomalies]:
