@@ -11,8 +11,9 @@ when it was due. All of a policy's calls go over one channel:
     proxyless                     an xds:/// channel that was just connected and knows no weights
     ideal                         one shared queue, simulated (benchmarks/paced/mixes.py)
 
-Mixes that change their speeds halfway are measured for four times as long as the others, so that the
-calls that meet the change are about a hundredth of all. Round robin is left out at the higher load,
+A mix is measured for as long as LEAST_CALLS take, since the 99th percentile of fewer says little; those
+that change their speeds halfway for CHANGE_S at least, so that the calls that meet the change are about a
+hundredth of all. Round robin is left out at the higher load,
 where its queues have no end. A call that fails, or takes longer than 2 s, counts as 2 s.
 
 The target for the 99th percentile of `gateway` and `proxyless` is the larger of 1.3 times the ideal's
@@ -50,6 +51,8 @@ LATEST_S = 2.0
 WARM_S = 0.8
 RAMP_S = 5.0  # a new replica comes in slowly (meshwork/serving/load.py)
 COLD_S = 2.0
+LEAST_CALLS = 1500
+CHANGE_S = 12.0
 ROUND_ROBIN, LEAST, GATEWAY, COLD = "round_robin", "least_request", "gateway", "proxyless"
 SHORT = ("one_fast", "facts", "near")
 ANOTHER_CLIENT = [("grpc.use_local_subchannel_pool", 1)]
@@ -156,10 +159,16 @@ def measure(
     return figures
 
 
+def _seconds(mix: Mix, load: float, calls: int) -> float:
+    """How long `mix` is to be measured at `load`."""
+    rate = load * min(sum(pace.capacity for pace in mix.at(share)) for share in (0.0, 1.0))
+    return max(calls / rate, CHANGE_S if mix.later else COLD_S + 1.0)
+
+
 def main() -> None:
     """Measures and prints."""
     parser = arguments(__doc__)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of load for a mix, load and policy")
+    parser.add_argument("--calls", type=int, default=LEAST_CALLS, help="for a mix, load and policy, at least")
     parser.add_argument("--short", action="store_true", help="three mixes only")
     parser.add_argument("--mixes", nargs="*", help="only these")
     options = parser.parse_args()
@@ -192,7 +201,7 @@ def main() -> None:
                             plain,
                             mix,
                             load=load,
-                            seconds=options.seconds * (4 if mix.later else 1),
+                            seconds=_seconds(mix, load, options.calls),
                             more_ms=more_ms,
                             seed=len(cases),
                         )

@@ -2,11 +2,14 @@
 
 It bears the names of OpenTelemetry's semantic conventions for RPC. While nothing configured the SDK,
 the caller's context is carried on all the same, so that errors and logs can name the trace.
+
+opentelemetry-instrumentation-grpc makes such spans by interceptors, which replicas have no place for
+(they take calls from grpc's C core, see `meshwork.front`) and which clients would pay for with each call; it
+also records the text of exceptions, which may be a caller's data.
 """
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +19,6 @@ from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from opentelemetry.util.types import Attributes
 
 from meshwork import telemetry
 from meshwork.errors import MeshworkError
@@ -38,9 +40,8 @@ def served(full_name: str, method: str, metadata: Iterable[tuple[str, str | byte
     carrier = {key: value for key, value in metadata or () if key in _CARRIED and isinstance(value, str)}
     parent = _PROPAGATOR.extract(carrier) if carrier else contexts.Context()
     attributes = {"rpc.system": "grpc", "rpc.service": full_name, "rpc.method": method}
-    span = tracer.start_span(
-        f"{full_name}/{method}", context=parent, kind=SpanKind.SERVER, attributes=attributes
-    )
+    begin = tracer.start_span if telemetry.recorder is None else telemetry.recorder.begin
+    span = begin(f"{full_name}/{method}", parent, SpanKind.SERVER, attributes)
     token = contexts.attach(trace.set_span_in_context(span, parent))
     try:
         yield span
@@ -119,43 +120,3 @@ class Moments:
     def ns(self, monotonic: float) -> int:
         """That moment."""
         return int((monotonic + self._offset) * 1e9)
-
-
-def part(
-    name: str,
-    parent: Span,
-    begun_ns: int,
-    ended_ns: int,
-    attributes: Attributes = None,
-    links: Iterable[Span | trace.SpanContext] = (),
-) -> trace.SpanContext:
-    """Makes a span of something that is over, as a part of `parent`, and gives its context.
-
-    It is made as it will be sent: a tracer's `start_span` and `end` cost ten times as much, and a call
-    has five such parts.
-
-    Args:
-        parent: a span that is recorded.
-        links: spans elsewhere that it belongs to.
-    """
-    from opentelemetry.sdk.trace import ReadableSpan
-
-    above = parent.get_span_context()
-    own = trace.SpanContext(
-        above.trace_id, random.getrandbits(64) or 1, False, above.trace_flags, above.trace_state
-    )
-    if isinstance(parent, ReadableSpan):  # any is that the SDK records
-        telemetry.send(
-            ReadableSpan(
-                name,
-                own,
-                above,
-                parent.resource,
-                attributes or {},
-                links=[trace.Link(e.get_span_context() if isinstance(e, Span) else e) for e in links],
-                start_time=begun_ns,
-                end_time=ended_ns,
-                instrumentation_scope=parent.instrumentation_scope,
-            )
-        )
-    return own

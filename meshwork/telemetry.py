@@ -9,30 +9,47 @@ begins here and the parent's choice otherwise; `OTEL_BSP_*` is how spans are gat
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import meshwork
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.trace import Span
 
+    from meshwork.recorder import Recorded, Recorder
+
+LISTED = "ipv4:"  # how gRPC writes several addresses of one server
+_IPV4 = re.compile(r"[\d.]+:\d+")
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
-_send: Callable[[ReadableSpan], None] | None = None  # what takes spans that are over
+recorder: Recorder | None = None  # what makes the spans of the calls that are served, where spans go anywhere
 
 
-def send(span: ReadableSpan) -> None:
-    """Takes a span that is over and that no tracer made."""
-    if _send is not None:
-        _send(span)
+def recorded(span: Span) -> Recorded | None:
+    """`span`, if it is one that is recorded here and not over."""
+    if recorder is None:
+        return None
+    from meshwork.recorder import Recorded
+
+    return span if isinstance(span, Recorded) and span.is_recording() else None
 
 
 def wanted(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether the environment says where spans go."""
     disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
     return not disabled and any(environment.get(name) for name in ENDPOINTS)
+
+
+def endpoint(addresses: Sequence[str]) -> str:
+    """The OTLP endpoint that is the first of `addresses` (`host:port`) that answers.
+
+    Names of hosts can't be listed together (gRPC's naming), so of those it is the first one.
+    """
+    numeric = [address for address in addresses if _IPV4.fullmatch(address)]
+    return f"{LISTED}{','.join(numeric)}" if len(numeric) > 1 else f"http://{addresses[0]}"
 
 
 def start(
@@ -65,6 +82,8 @@ def start(
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 
+    from meshwork.recorder import Recorder
+
     resource = Resource.create(
         {
             "service.namespace": "meshwork",
@@ -80,8 +99,8 @@ def start(
         return
     exporter = OTLPSpanExporter(endpoint=endpoint, insecure=_insecure(endpoint))
     processor = BatchSpanProcessor(exporter)
-    global _send
-    _send = processor.on_end
+    global recorder
+    recorder = Recorder(provider.resource, provider.sampler, processor.on_end)
     provider.add_span_processor(processor)
     within_calls = TracerProvider(sampler=ParentBased(root=ALWAYS_OFF), resource=resource)
     within_calls.add_span_processor(processor)

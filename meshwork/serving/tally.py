@@ -10,6 +10,7 @@ devices) costs nothing until Prometheus asks.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
@@ -37,6 +38,7 @@ CALL_SECONDS = Histogram(
     buckets=CALL_BOUNDS_S,
 )
 
+EXEMPLAR_S = 1.0  # a scrape keeps one exemplar of a bucket, and each costs a tenth of a light call
 Key = tuple[str, str, str, grpc.StatusCode]  # method, model, version, code
 
 
@@ -70,6 +72,7 @@ class CallTally:
         self._load = load
         self.begun = 0
         self._children: dict[Key, tuple[Counter, Histogram]] = {}
+        self._shown: dict[Key, tuple[float, float]] = {}  # of the last exemplar: when it was, and its seconds
 
     def begins(self) -> None:
         """A call came in."""
@@ -84,11 +87,20 @@ class CallTally:
         meant = _meant.get() or _Meant()
         key = method, meant.model, meant.version, code
         children = self._children.get(key) or self._made(key)
-        span = trace.get_current_span().get_span_context()
         children[0].inc()
-        children[1].observe(
-            seconds, {"trace_id": f"{span.trace_id:032x}"} if span.trace_flags.sampled else None
-        )
+        children[1].observe(seconds, self._exemplar(key, seconds))
+
+    def _exemplar(self, key: Key, seconds: float) -> dict[str, str] | None:
+        """The call's trace, if it took longer than those that were shown within EXEMPLAR_S."""
+        span = trace.get_current_span().get_span_context()
+        if not span.trace_flags.sampled:
+            return None
+        now = time.monotonic()
+        shown, longest = self._shown.get(key, (-math.inf, 0.0))
+        if now < shown + EXEMPLAR_S and seconds <= longest:
+            return None
+        self._shown[key] = now, seconds
+        return {"trace_id": f"{span.trace_id:032x}"}
 
     def _made(self, key: Key) -> tuple[Counter, Histogram]:
         method, model, version, code = key

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 from opentelemetry.util.types import Attributes
 
-from meshwork import spans
+from meshwork import spans, telemetry
 from meshwork.serving.call import Call
 from meshwork.serving.card import ModelCard
 
@@ -40,10 +40,10 @@ def batch(
         labels: the model, as `name@version`, and the device.
         begun: when it came onto the device, on the monotonic clock.
     """
-    calls = {id(work.call.span): work.call.span for work in works if work.call.span.is_recording()}
-    if not calls:
+    calls = {id(work.call.span): work.call.span for work in works}
+    served = [span for each in calls.values() if (span := telemetry.recorded(each)) is not None]
+    if not served:
         return None
-    served = list(calls.values())
     moments = spans.Moments()
     attributes: dict[str, str | int | float] = {
         "meshwork.model": labels[0],
@@ -52,16 +52,16 @@ def batch(
         "meshwork.batch_cost": cost,
     }
     begun_ns, ended_ns = moments.ns(begun), moments.ns(begun + took_s)
-    return spans.part("meshwork.batch", served[0], begun_ns, ended_ns, attributes, served)
+    links = [span.get_span_context() for span in served]
+    return served[0].part("meshwork.batch", begun_ns, ended_ns, attributes, links)
 
 
 class Way:
     """Follows one call through the runtime."""
 
     def __init__(self, call: Call, card: ModelCard, replica: str) -> None:
-        self._span = call.span
-        self._traced = call.span.is_recording()
-        if self._traced:
+        self._span = telemetry.recorded(call.span)
+        if self._span is not None:
             self._moments = spans.Moments()
             self._last = time.monotonic()
             self._span.set_attributes(
@@ -70,12 +70,12 @@ class Way:
 
     def preprocessed(self, items: int) -> None:
         """The inputs are prepared."""
-        if self._traced:
+        if self._span is not None:
             self._part("meshwork.preprocess", self._last, time.monotonic(), {"meshwork.items": items})
 
     def computed(self, device: str, done: Sequence[Done]) -> None:
         """The device has done its part."""
-        if not self._traced or not done:
+        if self._span is None or not done:
             return
         arrived = min(item.begun - item.queue_s for item in done)
         begun = min(item.begun for item in done)
@@ -95,7 +95,7 @@ class Way:
 
     def postprocessed(self) -> None:
         """The outputs are made."""
-        if self._traced:
+        if self._span is not None:
             self._part("meshwork.postprocess", self._last, time.monotonic())
 
     def _part(
@@ -107,4 +107,5 @@ class Way:
         links: Sequence[trace.SpanContext] = (),
     ) -> None:
         self._last = ended
-        spans.part(name, self._span, self._moments.ns(begun), self._moments.ns(ended), attributes, links)
+        if self._span is not None:
+            self._span.part(name, self._moments.ns(begun), self._moments.ns(ended), attributes, links)

@@ -85,7 +85,7 @@ def _tracing(config: MeshConfig, routers: Sequence[str]) -> dict[str, str]:
     if config.tracing.otlp:
         return sampler | {"OTEL_EXPORTER_OTLP_ENDPOINT": config.tracing.otlp}
     # A router decides soon which traces it keeps, so spans come soon.
-    own = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{routers[0]}"}
+    own = {"OTEL_EXPORTER_OTLP_ENDPOINT": telemetry.endpoint(routers)}
     return sampler | own | {"OTEL_BSP_SCHEDULE_DELAY": os.environ.get("OTEL_BSP_SCHEDULE_DELAY", "1000")}
 
 

@@ -27,14 +27,14 @@ class Bootstrap:
         zone: where it runs; "" if nobody says.
         discovery: `host:port` of each server of the discovery service; names are resolved.
         admin_socket: path of the Unix socket of its admin interface.
-        otlp: `host:port` of what takes its traces; "" if nothing does.
+        otlp: `host:port` of each that takes its traces; () if nothing does.
     """
 
     node: str
     cluster: str
     discovery: Sequence[str]
     admin_socket: str
-    otlp: str = ""
+    otlp: Sequence[str] = ()
     zone: str = ""
 
     def to_json(self) -> str:
@@ -65,7 +65,7 @@ class Bootstrap:
             "static_resources": {
                 "clusters": [
                     _cluster(DISCOVERY_CLUSTER, self.discovery),
-                    *([_cluster(OTLP_CLUSTER, [self.otlp])] if self.otlp else []),
+                    *([_cluster(OTLP_CLUSTER, self.otlp)] if self.otlp else []),
                 ]
             },
         }

@@ -19,7 +19,7 @@ from meshwork.serving import fields
 from meshwork.serving.loaded import Loaded
 from meshwork.serving.threads import contained
 from meshwork.type.v1 import classification_pb2, served_by_pb2
-from services.nlp import writing
+from services.nlp import gen_ai, writing
 from services.nlp.offsets import counted
 from services.nlp.tasks.answer import Answerer, answers
 from services.nlp.tasks.classify import Question, Scores, TextClassifier, TextSorter
@@ -47,6 +47,8 @@ class NlpService(nlp_pb2_grpc.NlpServiceServicer):
         """Turns texts into unit vectors."""
         texts = fields.texts("texts", request.texts, most=MOST_TEXTS)
         answer = await self._models.run(TextEmbedder, "Embed", request.model, texts, context)
+        counts = [each.token_count for each in answer.outputs]
+        gen_ai.embedded(request.model, answer.served_by.model, counts, answer.outputs[0].vector.size)
         return nlp_pb2.EmbedResponse(
             embeddings=[
                 nlp_pb2.Embedding(
@@ -188,12 +190,14 @@ class NlpService(nlp_pb2_grpc.NlpServiceServicer):
     ) -> AsyncIterator[nlp_pb2.GenerateResponse]:
         """Writes a text, piece by piece."""
         answering = writing.Answering(time.monotonic)
-        pieces = self._models.stream(
-            TextGenerator, "Generate", request.model, writing.order(request), context
-        )
+        order = writing.order(request)
+        gen_ai.asked(request, order.max_output_tokens)
+        pieces = self._models.stream(TextGenerator, "Generate", request.model, order, context)
         async with aclosing(pieces):  # type: ignore[type-var]
             async for piece in pieces:
-                yield answering.response(piece.out, piece.served_by)
+                response = answering.response(piece.out, piece.served_by)
+                gen_ai.wrote(response)
+                yield response
 
 
 async def _aside(loaded: Loaded[Any], work: Callable[[], T]) -> T:

@@ -45,7 +45,7 @@ class RouterConfig:
     run_dir: str = "."  # MESHWORK_RUN_DIR: for the gateway's files
     policies: Mapping[str, Policy] = field(default_factory=dict)  # MESHWORK_POLICIES: JSON, by service
     max_message_bytes: int = MAX_MESSAGE_BYTES  # MESHWORK_MAX_MESSAGE_BYTES: largest request message
-    otlp: str = ""  # OTEL_EXPORTER_OTLP_ENDPOINT, its host:port: where the gateway sends its spans
+    otlp: tuple[str, ...] = ()  # OTEL_EXPORTER_OTLP_ENDPOINT, its host:port: where the gateway's spans go
     trace_mb: int = 64  # MESHWORK_TRACE_MB: megabytes of traces that are kept in Redis
     trace_slow_ms: int = 1000  # MESHWORK_TRACE_SLOW_MS: traces as long are all kept, as failed ones are
     trace_ordinary_per_s: int = 20  # MESHWORK_TRACE_ORDINARY_PER_S: others that are kept, on average

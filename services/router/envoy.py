@@ -58,7 +58,7 @@ class Supervisor:
         cluster: name of the group of Envoys that it belongs to.
         discovery: `host:port` of the routers.
         concurrency: its worker threads.
-        otlp: `host:port` of what takes its traces; "" if nothing does.
+        otlp: `host:port` of each that takes its traces; () if nothing does.
         zone: where it runs; "" if nobody says.
         on_hung: told of one that hung, in words.
     """
@@ -72,7 +72,7 @@ class Supervisor:
         cluster: str,
         discovery: tuple[str, ...],
         concurrency: int = 2,
-        otlp: str = "",
+        otlp: tuple[str, ...] = (),
         zone: str = "",
         on_hung: Callable[[str], None] = lambda _: None,
     ) -> None:

@@ -1,7 +1,7 @@
 """The gateway's span of each call: it continues the caller's trace, or begins one.
 
 Envoy writes `traceparent` anew with its own span as the parent, so the replica's span lies below, and
-sends spans by OTLP every 5 s to the static cluster `otlp` of its bootstrap.
+sends spans by OTLP each second to the static cluster `otlp` of its bootstrap.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from meshwork.errors import ConfigError
-from meshwork.telemetry import ENDPOINTS
+from meshwork.telemetry import ENDPOINTS, LISTED
 from meshwork.xds.bootstrap import OTLP_CLUSTER
 from meshwork.xds.messages import Values, packed
 from meshwork.xds.resources import split_address
@@ -20,16 +20,18 @@ _DETECTORS = "envoy.extensions.tracers.opentelemetry.resource_detectors.v3"
 _ALL = 100.0  # percent
 
 
-def collector(environment: Mapping[str, str] = os.environ) -> str:
-    """`host:port` of the OTLP endpoint that the environment names; "" if it names none.
+def collector(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """`host:port` of the OTLP endpoint that the environment names, each of several; () if it names none.
 
     Raises:
         ConfigError: it names one that the gateway can't send to.
     """
     variable = next((name for name in ENDPOINTS if environment.get(name)), "")
     if not variable or environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return ""
+        return ()
     text = environment[variable]
+    if text.startswith(LISTED):
+        return tuple(text.removeprefix(LISTED).split(","))
     url = urlsplit(text if "://" in text else f"http://{text}")
     try:
         split_address(url.netloc)
@@ -37,7 +39,7 @@ def collector(environment: Mapping[str, str] = os.environ) -> str:
         raise ConfigError(f"{variable}: should be http://HOST:PORT (OTLP over gRPC), not {text!r}") from None
     if url.scheme != "http":
         raise ConfigError(f"{variable}: the gateway sends by http:// only, not {url.scheme}://")
-    return url.netloc
+    return (url.netloc,)
 
 
 def sampled_percent(environment: Mapping[str, str] = os.environ) -> float:

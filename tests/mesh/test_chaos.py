@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -20,6 +21,8 @@ from meshwork.chaos.faults import table
 from meshwork.chaos.mesh import Mesh
 from meshwork.chaos.run import Pace, run
 from meshwork.supervisor.home import Home
+from meshwork.supervisor.leftovers import gateway_index, gateways
+from meshwork.supervisor.probe import unreachable
 
 # A call that waits for a hung replica until the end is lost: these faults outlast it.
 PACE = Pace(rate=100, callers=24, stream_rate=4, stream_callers=4, before_s=0.5, after_s=0.5, deadline_s=3)
@@ -50,6 +53,36 @@ async def test_a_fault_loses_no_call(home: Home, name: str) -> None:
             await until(lambda: serves(mesh, fault.victim))
         there = await mesh.serving("nlp")
     assert len(there) >= 2  # what was broken is back, or on its way
+
+
+async def test_a_router_and_a_gateway_that_hang_are_replaced_and_that_is_written_down(home: Home) -> None:
+    async with Mesh(home) as mesh:
+        router = mesh.process("router-2")
+        (envoy,) = (each for each in gateways(home) if gateway_index(each) == 0)
+        hung = {"router-2", f"gateway {mesh.gateways[0]}"}
+        for process in (router, envoy):
+            process.suspend()
+        try:
+            await until(lambda: gone(router))
+            await until(lambda: gone(envoy))
+        finally:
+            for process in (router, envoy):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
+
+        async def are_back() -> bool:
+            running = {each.name: each.pid for each in mesh.processes("router")}
+            events = await mesh.clients[0].router.list_events()
+            # Replicas that the faults before had hang are told of too.
+            told = {event.subject for event in events if "hung" in event.message}
+            serve = await unreachable(mesh.gateways[0], ["nlp"]) == []
+            return running["router-2"] not in (0, router.pid) and told >= hung and serve
+
+        await until(are_back)
+
+
+async def gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 async def serves(mesh: Mesh, name: str) -> bool:

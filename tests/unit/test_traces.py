@@ -11,6 +11,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from meshwork.errors import DETAILS_KEY
 from meshwork.nlp.v1 import nlp_pb2, nlp_pb2_grpc
+from meshwork.telemetry import endpoint
 from tests.collector import attributes, collector
 from tests.unit.test_server import NOWHERE, models, replica
 
@@ -107,3 +108,14 @@ async def test_what_a_replica_does_by_itself_makes_no_span(models: str) -> None:
         process.signal()
         await process.ended()
         assert spans.spans == []
+
+
+async def test_of_several_endpoints_one_that_answers_gets_the_spans(models: str) -> None:
+    async with collector() as spans:
+        several = endpoint(["127.0.0.1:1", spans.endpoint.removeprefix("http://")])
+        async with replica(models=models, redis_url=NOWHERE, OTEL_EXPORTER_OTLP_ENDPOINT=several) as process:
+            async with grpc.aio.insecure_channel(await process.said("ready on ")) as channel:
+                await nlp_pb2_grpc.NlpServiceStub(channel).Embed(texts("one"), metadata=SENT)
+            process.signal()
+            await process.ended()
+        assert SERVER in {span.name for _, span in spans.spans}

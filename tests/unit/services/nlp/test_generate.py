@@ -11,6 +11,8 @@ from typing import Any
 
 import grpc
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 
 from meshwork.errors import DeadlineExceeded, InvalidArgument
 from meshwork.model_config import ModelConfig
@@ -264,3 +266,29 @@ async def test_a_wrong_parameter_is_named(tmp_path: Path, parameters: Any, cause
     assert described.state == router_pb2.MODEL_STATE_FAILED
     assert cause in described.error
     await table.close()
+
+
+async def test_a_traced_calls_span_tells_what_was_asked_and_written_and_no_text(table: ModelTable) -> None:
+    stateless: Any = None
+    service = NlpService(ServiceContext(table, stateless, stateless))
+    span = TracerProvider().get_tracer("test").start_span("call")
+    request = pb.GenerateRequest(
+        model="plain", prompt="secret", max_output_tokens=3, temperature=0.5, seed=7, stop=["hidden"]
+    )
+    with trace.use_span(span):
+        pieces = [piece async for piece in service.Generate(request, FakeContext())]
+    told = dict(span.attributes or {})
+    last = pieces[-1]
+    assert told.pop("gen_ai.response.time_to_first_chunk") > 0  # type: ignore[operator]
+    assert told == {
+        "gen_ai.operation.name": "text_completion",
+        "gen_ai.provider.name": "meshwork",
+        "gen_ai.request.model": "plain",
+        "gen_ai.request.max_tokens": 3,
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.request.seed": 7,
+        "gen_ai.response.model": "plain",
+        "gen_ai.response.finish_reasons": ("length",),
+        "gen_ai.usage.input_tokens": last.prompt_token_count,
+        "gen_ai.usage.output_tokens": 3,
+    }
