@@ -52,7 +52,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--fault", action="append", choices=list(table()), help="only this; may be repeated")
     parser.add_argument("--calls", type=int, default=20_000, help="unary calls a fault, at least")
-    parser.add_argument("--rate", type=float, default=700.0, help="unary calls a second")
+    parser.add_argument("--rate", type=float, default=500.0, help="unary calls a second")
     parser.add_argument("--gateways", type=int, default=2)
     options = parser.parse_args()
     pace = Pace(rate=options.rate, callers=64, stream_rate=16.0, stream_callers=16, before_s=5.0, after_s=5.0)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from meshwork.names import MODEL_HEADER
 from meshwork.policy import Policy
 from meshwork.router.v1 import router_pb2
 from meshwork.xds.messages import Values
@@ -132,12 +133,29 @@ def router_tables(
     at_router = list(_router_routes(settings.services.values()))
     tables = [routes(ROUTER, at_router)]
     if settings.gateways:
-        everything = [spec for specs in by_service.values() for spec in specs] + at_router
+        everything = _by_header([spec for specs in by_service.values() for spec in specs], settings)
+        everything += at_router
         everything += inference_routes.grpc_routes(versions, ROUTER, policies)
         everything += inference_routes.rest_routes(versions, by_http, policies)
         everything += _edge_routes()
         tables.append(routes(GATEWAY, everything, settings.gateway_filters, default_retries=RETRIES))
     return tables
+
+
+def _by_header(specs: Sequence[RouteSpec], settings: PlanSettings) -> list[RouteSpec]:
+    """Those first that match only without a model's header, as every call is when it comes in.
+
+    Envoy tries routes in their order: a call must not pass those of thousands of models before its model
+    was read, nor if it names none.
+    """
+    plain = [spec for spec in specs if spec.header and spec.value is None]
+    for service in settings.services.values():
+        if service.domain:
+            path, name = f"/{service.full_name}/", service.name
+            plain.append(
+                RouteSpec(name=name, path=path, header=MODEL_HEADER, cluster=ROUTER, retry=Retry.LOST)
+            )
+    return plain + [spec for spec in specs if not (spec.header and spec.value is None)]
 
 
 def reachable(replica: router_pb2.Replica) -> router_pb2.Replica | None:
