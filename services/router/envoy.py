@@ -213,8 +213,11 @@ def admin_socket(folder: Path) -> str:
     return f"{tempfile.gettempdir()}/meshwork-{short}.sock"
 
 
-async def admin(socket: str, path: str, timeout_s: float = 2.0) -> tuple[int, str]:
+async def admin(socket: str, path: str, timeout_s: float = 2.0, method: str = "GET") -> tuple[int, str]:
     """Asks the admin interface behind `socket` for `path`; gives status and body.
+
+    Args:
+        method: `POST` to change something.
 
     Raises:
         OSError: nobody answers there, or not in time.
@@ -222,7 +225,7 @@ async def admin(socket: str, path: str, timeout_s: float = 2.0) -> tuple[int, st
     async with asyncio.timeout(timeout_s):
         reader, writer = await asyncio.open_unix_connection(socket)
         try:
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: envoy\r\nConnection: close\r\n\r\n".encode())
+            writer.write(f"{method} {path} HTTP/1.1\r\nHost: envoy\r\nConnection: close\r\n\r\n".encode())
             answer = await reader.read(-1)
         finally:
             writer.close()

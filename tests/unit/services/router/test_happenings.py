@@ -10,7 +10,7 @@ from meshwork.router.v1 import router_pb2
 from meshwork.state.routers import RoutersView
 from services.router import happenings
 from services.router.chronicle import same
-from services.router.sight import unhealthy
+from services.router.sight import CHECKS_PER_S, pause_ms, unhealthy
 from services.router.standing import Standing
 
 READY, DRAINING, STARTING = 2, 3, 1
@@ -120,7 +120,14 @@ def test_hosts_that_envoy_keeps_calls_from_are_found_with_the_reason() -> None:
             {"name": "b"},
         ]
     }
-    assert unhealthy(json.dumps(body)) == {"[::1]:2": "calls to it failed"}
+    found, hosts = unhealthy(json.dumps(body))
+    assert found == {"[::1]:2": "calls to it failed"}
+    assert hosts == 2
     for garbage in ("", "[]", '{"cluster_statuses": [1]}', '{"cluster_statuses": [{"host_statuses": [[]]}]}'):
         with pytest.raises(ValueError, match=r"."):
             unhealthy(garbage)
+
+
+def test_hosts_are_checked_each_second_until_there_are_very_many() -> None:
+    assert pause_ms(0) == pause_ms(CHECKS_PER_S) == 0
+    assert pause_ms(10 * CHECKS_PER_S) == 10_000
