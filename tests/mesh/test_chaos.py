@@ -25,8 +25,8 @@ from meshwork.supervisor.leftovers import gateway_index, gateways
 from meshwork.supervisor.probe import unreachable
 
 # A call that waits for a hung replica until the end is lost: these faults outlast it.
-PACE = Pace(rate=100, callers=24, stream_rate=4, stream_callers=4, before_s=0.5, after_s=0.5, deadline_s=3)
-LASTS_S = {"hang": 3.5, "partition": 3.5, "slow": 9.0}
+PACE = Pace(rate=100, callers=24, stream_rate=4, stream_callers=4, before_s=0.5, after_s=0.5, deadline_s=5)
+LASTS_S = {"hang": 5.5, "partition": 5.5, "slow": 9.0}
 SHORTEST_S = 1.5
 BACK_S = 40.0  # the longest until what was put right is back
 
@@ -138,7 +138,7 @@ def test_a_hung_replica_goes_on_when_the_command_is_stopped(home: Home) -> None:
         while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) != 0
+        assert process.wait(60) != 0
     assert psutil.Process(pid).status() != psutil.STATUS_STOPPED
 
 
