@@ -23,6 +23,7 @@ from meshwork.chaos.run import Pace, run
 from meshwork.supervisor.home import Home
 from meshwork.supervisor.leftovers import gateway_index, gateways
 from meshwork.supervisor.probe import unreachable
+from meshwork.supervisor.watchdog import PROBE_S
 
 # A call that waits for a hung replica until the end is lost: these faults outlast it.
 PACE = Pace(rate=100, callers=24, stream_rate=4, stream_callers=4, before_s=0.5, after_s=0.5, deadline_s=5)
@@ -60,6 +61,8 @@ async def test_a_router_and_a_gateway_that_hang_are_replaced_and_that_is_written
         router = mesh.process("router-2")
         (envoy,) = (each for each in gateways(home) if gateway_index(each) == 0)
         hung = {"router-2", f"gateway {mesh.gateways[0]}"}
+        # One that never answered is starting, not hung: each must have been seen to answer.
+        await asyncio.sleep(3 * PROBE_S)
         for process in (router, envoy):
             process.suspend()
         try:
@@ -108,7 +111,7 @@ def chaos(home: Home, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_reports_what_it_counted(home: Home) -> None:
     done = chaos(home, "redis-emptied", "--duration", "1", "--rate", "50", "--yes", "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     (report,) = json.loads(done.stdout)
     assert report["fault"] == "redis-emptied"
     assert report["calls"] > 50
