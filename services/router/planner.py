@@ -148,14 +148,17 @@ def _by_header(specs: Sequence[RouteSpec], settings: PlanSettings) -> list[Route
     Envoy tries routes in their order: a call must not pass those of thousands of models before its model
     was read, nor if it names none.
     """
-    plain = [spec for spec in specs if spec.header and spec.value is None]
+    plain: list[RouteSpec] = []
+    others: list[RouteSpec] = []
+    for spec in specs:
+        (plain if spec.header and spec.value is None else others).append(spec)
     for service in settings.services.values():
         if service.domain:
             path, name = f"/{service.full_name}/", service.name
             plain.append(
                 RouteSpec(name=name, path=path, header=MODEL_HEADER, cluster=ROUTER, retry=Retry.LOST)
             )
-    return plain + [spec for spec in specs if not (spec.header and spec.value is None)]
+    return plain + others
 
 
 def reachable(replica: router_pb2.Replica) -> router_pb2.Replica | None:

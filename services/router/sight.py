@@ -108,14 +108,14 @@ class Sight:
             self._take(now)
             await asyncio.sleep(max(INTERVAL_S, BREATHER * (clock() - begun)))
 
-    async def _check_each(self, pause_ms: int) -> None:
+    async def _check_each(self, pause: int) -> None:
         # An Envoy that was started anew does not know what the one before was told.
-        if pause_ms or self._pause_ms:
-            path = f"/runtime_modify?health_check.min_interval={pause_ms}"
+        if pause or self._pause_ms:
+            path = f"/runtime_modify?health_check.min_interval={pause}"
             status, body = await envoy.admin(self._socket, path, REPLY_S, "POST")
             if status != 200:
                 raise ValueError(f"it answers {status} to {path}: {body}")
-            self._pause_ms = pause_ms
+            self._pause_ms = pause
 
     def _take(self, now: dict[str, str]) -> None:
         twice = {address: why for address, why in now.items() if address in self._before}

@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 HOLD_S = 6.0  # for spans of a call's other processes, which send theirs each second, and for slow callers
 MOST_HELD = 100_000  # spans in memory
 BURST_S = 10.0  # the ordinary traces of so long may come at once
-_ERROR = trace_pb2.Status.STATUS_CODE_ERROR
+ERROR = trace_pb2.Status.STATUS_CODE_ERROR  # of a span that failed
 
 Entry = tuple[trace_pb2.ResourceSpans, trace_pb2.Span]  # a span, and who made it
 
@@ -76,7 +76,7 @@ class Tail:
                     trace.start_ns = min(trace.start_ns, start_ns)
                     trace.end_ns = max(trace.end_ns, end_ns)
                 trace.waiting.append((resource, span))
-                if trace.kept or trace.end_ns - trace.start_ns >= self._slow_ns or span.status.code == _ERROR:
+                if trace.kept or trace.end_ns - trace.start_ns >= self._slow_ns or span.status.code == ERROR:
                     trace.kept = True
                     self._ready[identity] = trace
         return True

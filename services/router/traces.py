@@ -26,13 +26,12 @@ from meshwork.state.connect import REDIS_AWAY
 from meshwork.state.traces import Part, Summary, Traces
 from meshwork.trace.v1 import trace_pb2 as pb
 from meshwork.trace.v1 import trace_pb2_grpc
-from services.router.tail import Entry, Tail
+from services.router.tail import ERROR, Entry, Tail
 
 log = logging.getLogger(__name__)
 
 WRITE_S = 0.25  # how long spans are gathered
 _REQUEST = "guid:x-request-id"
-_ERROR = trace_pb2.Status.STATUS_CODE_ERROR
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -104,7 +103,7 @@ def part(identity: bytes, entries: Sequence[Entry]) -> Part:
         end_us=max(span.end_time_unix_nano for span in spans) // 1000,
         name=first.name,
         root=not first.parent_span_id,
-        failed=any(span.status.code == _ERROR for span in spans),
+        failed=any(span.status.code == ERROR for span in spans),
         services=sorted({_text(each, "service.name") for each in resources}),
         instances=sorted({_text(each, "service.instance.id") for each in resources} - {""}),
         count=len(spans),
@@ -194,7 +193,7 @@ def _span(span: trace_pb2.Span, service: str, instance: str) -> pb.Span:
         instance=instance,
         attributes=_texts(span.attributes),
         links=[pb.SpanLink(trace_id=link.trace_id.hex(), span_id=link.span_id.hex()) for link in span.links],
-        failed=span.status.code == _ERROR,
+        failed=span.status.code == ERROR,
         error=span.status.message,
     )
     made.start_time.FromNanoseconds(span.start_time_unix_nano)
