@@ -1,8 +1,8 @@
 """Ends routers that hang: a process that is there, keeps its connections and answers nobody.
 
 Their clients notice late: gRPC's own client of xDS pings no discovery stream. So each router is asked
-for its health every PROBE_S, and one that answered before and has not for PROBES probes in a row is
-killed; whoever runs it starts it again. Any answer will do. A probe that ended late was held up by this
+for its health every PROBE_S, and one that has not answered for PROBES probes in a row is killed, or for
+STARTING of them if it never did; whoever runs it starts it again. Any answer will do. A probe that ended late was held up by this
 process or the machine, and counts for nothing.
 """
 
@@ -18,6 +18,7 @@ import psutil
 
 PROBE_S = 1.0  # from one probe to the next, and for an answer
 PROBES = 3
+STARTING = 30  # what a process may take until it answers for the first time
 BUSY_S = 0.02  # of a core from one probe to the next: a process that used more is starved or busy
 PATIENCE = 5  # so many times as many probes has one that is
 LATE_S = 0.5
@@ -28,7 +29,7 @@ class Silence:
     """Counts one process's probes without an answer; no input or output.
 
     Args:
-        probes: so many in a row, and it hangs.
+        probes: so many in a row, and it hangs, once it has answered at all.
     """
 
     def __init__(self, probes: int = PROBES) -> None:
@@ -49,10 +50,11 @@ class Silence:
             self._pid, self._answered, self._missed, self._cpu_s = pid, False, 0, cpu_s
         if answered:
             self._answered, self._missed = True, 0
-        elif self._answered and not late:
+        elif not late:
             self._missed += 1
         works, self._cpu_s = cpu_s - self._cpu_s > BUSY_S, cpu_s
-        return self._missed >= self._probes * (PATIENCE if works else 1)
+        most = self._probes if self._answered else STARTING
+        return self._missed >= most * (PATIENCE if works else 1)
 
 
 def cpu_s(pid: int) -> float:

@@ -1,7 +1,7 @@
 """The Envoy of this router: started, watched, started again, adopted.
 
-One that hangs (its admin interface answered, and then does not for PROBES seconds) is killed, and
-started again.
+One that hangs (its admin interface does not answer for PROBES seconds, or STARTING from its start) is
+killed, and started again.
 
 Envoy runs in a session of its own and outlives a router that is killed; the router that comes after
 it adopts the one it finds, so traffic goes on meanwhile. A router that is told to stop stops it.

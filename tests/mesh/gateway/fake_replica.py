@@ -54,7 +54,7 @@ class FakeNlp(nlp_pb2_grpc.NlpServiceServicer):
     async def Embed(self, request: nlp_pb2.EmbedRequest, context: object) -> nlp_pb2.EmbedResponse:
         if request.texts[:1] == ["sleep"]:
             await asyncio.sleep(30)
-        if request.texts[:1] == ["unavailable"]:
+        if request.texts[:1] == ["unavailable"] and request.texts[1:] in ([], [self.name]):
             raise Unavailable("as asked")
         if request.texts[:1] == ["exhausted"]:
             raise ResourceExhausted("as asked")

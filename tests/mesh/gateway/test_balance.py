@@ -160,6 +160,23 @@ async def test_an_overloaded_replica_is_not_asked_again(mesh: Mesh, caller: Call
     assert after["upstream_rq_total"] - before["upstream_rq_total"] == 50
 
 
+async def test_what_a_replica_does_not_do_another_does_however_the_weights_are(
+    mesh: Mesh, caller: Caller
+) -> None:
+    users = [f"user-{number}" for number in range(400)]
+    found = await asyncio.gather(*(caller.call("ring", "unavailable", "nlp-2", user=user) for user in users))
+    assert not caller.errors
+    assert set(found) == {"nlp-1"}
+    # By their reports nlp-2 has room for ten times as much.
+    async with caller.load(4, "plain", "busy", "nlp-1", "1"):
+        await caller.until(lambda: caller.answers["nlp-2"] > 6 * caller.answers["nlp-1"] > 0, "weights")
+    found = await asyncio.gather(*(caller.call("plain", "unavailable", "nlp-2") for _ in range(200)))
+    assert not caller.errors
+    assert set(found) == {"nlp-1"}
+    async with caller.load(4, "plain", "busy", "nlp-1", "0.1"):
+        await caller.until(lambda: caller.answers["nlp-1"] > 200, "as before")
+
+
 async def test_a_late_replica_gets_the_smaller_part_by_least_request(caller: Caller) -> None:
     async with caller.load(8, "least", "late", "nlp-2", "0.1"):
         await caller.until(lambda: caller.answers["nlp-1"] > 400, "they answer")

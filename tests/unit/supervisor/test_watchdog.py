@@ -5,7 +5,7 @@ import asyncio
 import grpc
 
 from meshwork.supervisor.ports import free_port
-from meshwork.supervisor.watchdog import PATIENCE, PROBES, Silence, answers
+from meshwork.supervisor.watchdog import PATIENCE, PROBES, STARTING, Silence, answers
 
 
 def test_a_process_hangs_after_three_probes_in_a_row_without_an_answer() -> None:
@@ -22,6 +22,12 @@ def test_one_that_never_answered_is_starting_and_another_process_begins_anew() -
     assert not any(silence.hung(7, answered=False, late=False, cpu_s=1.0) for _ in range(2 * PROBES))
     silence.hung(7, answered=True, late=False, cpu_s=1.0)
     assert not any(silence.hung(8, answered=False, late=False, cpu_s=1.0) for _ in range(2 * PROBES))
+
+
+def test_one_that_never_answers_is_not_waited_for_forever() -> None:
+    silence = Silence()
+    said = [silence.hung(7, answered=False, late=False, cpu_s=1.0) for _ in range(STARTING)]
+    assert said == [*[False] * (STARTING - 1), True]
 
 
 def test_a_probe_that_was_held_up_itself_says_nothing() -> None:
