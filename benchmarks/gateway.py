@@ -1,6 +1,6 @@
 """What a call costs on its way: through the gateway beside a plain Envoy, proxyless beside direct.
 
-Two replicas of the product with a model that costs nothing, and four ways to them, in turn, again and
+Two replicas of the product with a model that costs nothing, and five ways to them, in turn, again and
 again, by the same client:
 
     direct       a channel to the addresses of both, round robin
@@ -8,6 +8,8 @@ again, by the same client:
     plain        an Envoy with a static configuration: no filter but the router, HTTP/2 on both sides,
                  plain round robin over both
     gateway      the product's gateway: any client, any model, REST and gRPC-Web on the same port
+    named        the same by calls that name their model, as they must where a service has several: the
+                 gateway reads each request for it
 
 CPU is that of all processes a call goes through (client, proxy, replicas), and `proxy_us` the proxy's
 own; a ratio is the median over the rounds.
@@ -30,9 +32,11 @@ import psutil
 from benchmarks.paced.mesh import ROOT, PacedMesh, running
 from benchmarks.paced.mixes import Pace
 from benchmarks.paced.plain import plain_envoy
+from benchmarks.paced.service import MODEL
 from benchmarks.report import Targets, arguments, finish, machine
 
 REPLICAS = 2
+NAMED = "named"
 
 
 def gateway_process(mesh: PacedMesh) -> psutil.Process:
@@ -53,6 +57,8 @@ def turn(
     command = [sys.executable, "-m", "benchmarks.paced.caller", address]
     command += ["--in-flight", str(options.in_flight), "--seconds", str(options.seconds)]
     command += ["--warm-s", str(options.warm_s)]
+    if way == NAMED:
+        command += ["--model", MODEL]
     if address.startswith("xds:"):
         command += ["--router", options.router]
     watched = [*servers, *([proxy] if proxy else [])]
@@ -96,6 +102,7 @@ def main() -> None:
                 "proxyless": ("xds:///nlp", None),
                 "plain": (plain, plain_proxy),
                 "gateway": (mesh.gateway, gateway_process(mesh)),
+                NAMED: (mesh.gateway, gateway_process(mesh)),
             }
             for number in range(options.rounds):
                 order = list(ways) if number % 2 == 0 else list(ways)[::-1]
@@ -109,11 +116,13 @@ def main() -> None:
         return round(statistics.median(each[one][key] / each[other][key] for each in rounds), 3)
 
     figures["gateway_envoy_over_plain_envoy"] = ratio("proxy_us", "gateway", "plain")
+    figures["named_envoy_over_plain_envoy"] = ratio("proxy_us", NAMED, "plain")
     figures["gateway_p50_over_plain"] = ratio("p50_ms", "gateway", "plain")
     figures["proxyless_p50_over_direct"] = ratio("p50_ms", "proxyless", "direct")
     figures["proxyless_total_over_direct"] = ratio("total_us", "proxyless", "direct")
     targets: Targets = {
         "gateway_cpu_over_plain_envoy": (ratio("total_us", "gateway", "plain"), "<=", 1.05),
+        "named_cpu_over_plain_envoy": (ratio("total_us", NAMED, "plain"), "<=", 1.05),
         "proxyless_client_cpu_over_direct": (ratio("client_us", "proxyless", "direct"), "<=", 1.05),
     }
     finish("gateway", before, figures, targets, quiet=options.json)

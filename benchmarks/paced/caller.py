@@ -17,12 +17,20 @@ import grpc.aio
 
 from benchmarks.paced.mesh import channel_options
 from meshwork import channel as channels
+from meshwork.names import MODEL_HEADER, header_value
 from meshwork.nlp.v1 import nlp_pb2, nlp_pb2_grpc
 
 
-async def load(address: str, in_flight: int, seconds: float, warm_s: float) -> dict[str, Any]:
-    """Calls for that long; the warm-up before it counts for nothing."""
-    request = nlp_pb2.EmbedRequest(texts=["x"])
+async def load(
+    address: str, in_flight: int, seconds: float, warm_s: float, model: str = ""
+) -> dict[str, Any]:
+    """Calls for that long; the warm-up before it counts for nothing.
+
+    Args:
+        model: what the calls name, as the SDK does; "" for nothing.
+    """
+    request = nlp_pb2.EmbedRequest(texts=["x"], model=model)
+    metadata = ((MODEL_HEADER, header_value(model)),) if model else ()
     latencies: list[float] = []
     options = [*channel_options(), ("grpc.lb_policy_name", "round_robin")]  # where the address names several
     async with grpc.aio.insecure_channel(address, options=options) as channel:
@@ -30,7 +38,7 @@ async def load(address: str, in_flight: int, seconds: float, warm_s: float) -> d
 
         async def caller(ends: float) -> None:
             while (begun := time.perf_counter()) < ends:
-                await stub.Embed(request, timeout=10, wait_for_ready=True)
+                await stub.Embed(request, timeout=10, wait_for_ready=True, metadata=metadata)
                 latencies.append(time.perf_counter() - begun)
 
         async def window(seconds: float) -> float:
@@ -61,10 +69,12 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--warm-s", type=float, default=1.0)
+    parser.add_argument("--model", default="", help="that the calls name")
     options = parser.parse_args()
     if options.router:
         channels.use_xds(options.router)
-    print(json.dumps(asyncio.run(load(options.address, options.in_flight, options.seconds, options.warm_s))))
+    done = load(options.address, options.in_flight, options.seconds, options.warm_s, options.model)
+    print(json.dumps(asyncio.run(done)))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ SPEC = ServiceSpec(
     tasks={"paced": "benchmarks.paced.service:Paced"},
     servicer="benchmarks.paced.service:PacedNlp",
 )
-CARD = 'name: paced\nversion: "1"\nservice: nlp\ntask: paced\nmethods: [Embed]\nlicence: MIT\n'
+MODEL = "paced"
+CARD = f'name: {MODEL}\nversion: "1"\nservice: nlp\ntask: paced\nmethods: [Embed]\nlicence: MIT\n'
 MOST = 8
 PACE = (
     "pace.json"  # {"batch_ms": of a batch, "item_ms": of each item in it, "most": 1 or MOST items of a batch}

@@ -2,8 +2,8 @@
 
 Their clients notice late: gRPC's own client of xDS pings no discovery stream. So each router is asked
 for its health every PROBE_S, and one that has not answered for PROBES probes in a row is killed, or for
-STARTING of them if it never did; whoever runs it starts it again. Any answer will do. A probe that ended late was held up by this
-process or the machine, and counts for nothing.
+STARTING of them if it never did; whoever runs it starts it again. Any answer will do. A probe that ended
+late was held up by this process or the machine, and counts for nothing.
 """
 
 from __future__ import annotations

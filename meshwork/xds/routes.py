@@ -24,6 +24,14 @@ PICKS = 100
 # Says, with `1`, that the service remembers the request by its id, so that it may be sent again.
 IDEMPOTENCY_HEADER = "meshwork-idempotency"
 
+# The filters of the gateway that read a request for the model that it names.
+EXTRACTION_FILTER = "envoy.filters.http.grpc_field_extraction"
+MODEL_FILTER = "meshwork.model"
+BODY_FILTERS = (EXTRACTION_FILTER, MODEL_FILTER)
+# In their place it holds a request that they need not read, so that one that is too large is known here.
+BUFFER_FILTER = "envoy.filters.http.buffer"
+_BUFFER = "envoy.extensions.filters.http.buffer.v3"
+
 # Field numbers: RouteConfiguration.virtual_hosts, VirtualHost.routes.
 _VIRTUAL_HOSTS, _ROUTES = 2, 3
 
@@ -46,6 +54,8 @@ class RouteSpec:
         below: whether paths below it match too.
         header: name of a request header that must have `value`; "" to ask for none.
         value: what the header must be; None if it must be absent.
+        found: whether `header` names the cluster, and `value` is how that must begin (Envoy only).
+        unread_bytes: how large a request may be that BODY_FILTERS do not read; 0 if they do (Envoy only).
         once_only: whether only requests match that are remembered by their id.
         grpc_only: whether only gRPC requests match.
         cluster: where to send it; "" to answer `status` and `body` at once (Envoy only).
@@ -60,6 +70,8 @@ class RouteSpec:
     below: bool = False
     header: str = ""
     value: str | None = None
+    found: bool = False
+    unread_bytes: int = 0
     once_only: bool = False
     grpc_only: bool = False
     cluster: str = ""
@@ -79,7 +91,8 @@ def _match(spec: RouteSpec) -> Values:
     if spec.header and spec.value is None:
         headers.append({"name": spec.header, "present_match": True, "invert_match": True})
     elif spec.header:
-        headers.append({"name": spec.header, "string_match": {"exact": spec.value}})
+        how = "prefix" if spec.found else "exact"
+        headers.append({"name": spec.header, "string_match": {how: spec.value}})
     if spec.once_only:
         headers.append({"name": IDEMPOTENCY_HEADER, "string_match": {"exact": "1"}})
     if headers:
@@ -107,7 +120,7 @@ def _retries(spec: RouteSpec) -> Values:
 
 def _action(spec: RouteSpec) -> Values:
     values: Values = {
-        "cluster": spec.cluster,
+        **({"cluster_header": spec.header} if spec.found else {"cluster": spec.cluster}),
         "timeout": "0s",
         "idle_timeout": "0s",
         "max_stream_duration": {"max_stream_duration": "0s", "grpc_timeout_header_max": "0s"},
@@ -129,7 +142,11 @@ def _route(spec: RouteSpec, default_retries: int) -> bytes:
         default_retries: how often the table has calls repeated whose route does not say; 0 for never.
     """
     values: Values = {"name": spec.name, "match": _match(spec)}
-    if spec.cluster:
+    if spec.unread_bytes:
+        off = packed("envoy.config.route.v3.FilterConfig", {"disabled": True})
+        held = packed(f"{_BUFFER}.BufferPerRoute", {"buffer": {"max_request_bytes": spec.unread_bytes}})
+        values["typed_per_filter_config"] = dict.fromkeys(BODY_FILTERS, off) | {BUFFER_FILTER: held}
+    if spec.cluster or spec.found:
         action = _action(spec)
         said = spec.retries, spec.retry, spec.hedge_after_s
         if default_retries and not spec.retries:

@@ -2,8 +2,8 @@
 
 Filters in order: CORS; Lua, which ends early what is too large or would break a connection;
 gRPC-Web to gRPC; REST to gRPC by `google.api.http`; extraction of the request's `model` field into
-metadata; Lua, which puts it into the routing header (whatever the caller had put there is dropped),
-and beside it the fields that `ring_hash` goes by; the router.
+metadata, or a buffer where no model need be known; Lua, which looks up the model's cluster
+(`lookup.py`); the router.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from meshwork.names import MODEL_HEADER
 from meshwork.serving.oip.repository import FULL_NAME, REST_SERVICE
 from meshwork.xds.messages import Values, encode, packed
 from meshwork.xds.resources import FROM_ADS, socket_address
-from meshwork.xds.routes import connection_manager, router_filter
+from meshwork.xds.routes import MODEL_FILTER, connection_manager, router_filter
 from meshwork.xds.snapshot import Resource
 from services.router.contract import MODEL_FIELD, Method, Service
 from services.router.inference_routes import MODEL_FIELDS
@@ -67,41 +66,6 @@ function envoy_on_request(handle)
   if length > 2 * LIMIT or (length > LIMIT * 4 / 3 + 65536 and headers:get("expect")) then
     handle:respond({[":status"] = "413"}, "")
   end
-end
-"""
-
-# %s: the model's header; a table of headers by the other fields that go into one. A model's version may
-# stand in a field of its own. The value becomes a header, so what may not stand in one is
-# percent-encoded, as meshwork.names.header_value does.
-_MODEL_LUA = """
-local HEADER, FIELDS, EXTRACTION = "%s", {%s}, "envoy.filters.http.grpc_field_extraction"
-local function encode(c) return string.format("%%%%%%02X", string.byte(c)) end
-local function encoded(value) return string.sub(string.gsub(value, "[^%%w%%-%%._~@/+]", encode), 1, 256) end
-local function text(value)
-  if value == nil then return "" end
-  if type(value) == "table" then value = value[1] end
-  if type(value) == "number" then value = tostring(value) end
-  return type(value) == "string" and value or ""
-end
-function envoy_on_request(handle)
-  local headers = handle:headers()
-  local had = headers:get(HEADER) ~= nil
-  if had then headers:remove(HEADER) end
-  local found = handle:streamInfo():dynamicMetadata():get(EXTRACTION) or {}
-  for name, header in pairs(FIELDS) do
-    local value = text(found[name])
-    headers:remove(header)
-    if value ~= "" then headers:add(header, encoded(value)) end
-  end
-  local value = text(found.model) .. text(found.model_name) .. text(found.name)
-  if value ~= "" then
-    local version = text(found.model_version) .. text(found.version)
-    if version ~= "" then value = value .. "@" .. version end
-    headers:add(HEADER, encoded(value))
-  elseif not had then
-    return
-  end
-  handle:clearRouteCache()
 end
 """
 
@@ -172,18 +136,18 @@ def gateway_node(mesh: str, listen: str) -> str:
     return f"{GATEWAY}/{mesh}/{listen}"
 
 
+def framed(max_message_bytes: int) -> int:
+    """The bytes that a message of so many takes: the five in front of it count too."""
+    return min(max_message_bytes + 5, 2**31 - 1)
+
+
 def gateway_listener(
     settings: GatewaySettings, services: Iterable[Service], descriptors: bytes, mesh: str = "default"
 ) -> Resource:
     """The listener of one gateway of a mesh: `services` with their REST mappings, as `descriptors` says."""
     services = tuple(services)
     text = base64.b64encode(descriptors).decode()
-    headers = {
-        name: header for by_field in settings.hash_fields.values() for name, header in by_field.items()
-    }
-    fields = ", ".join(f'["{name}"] = "{header}"' for name, header in sorted(headers.items()))
-    # The five bytes in front of a gRPC message count too.
-    whole = min(settings.max_message_bytes + 5, 2**31 - 1)
+    whole = framed(settings.max_message_bytes)
     manager = connection_manager(
         {
             "stat_prefix": GATEWAY,
@@ -193,8 +157,11 @@ def gateway_listener(
                 _lua(_DOOR_LUA % settings.max_message_bytes),
                 _filter("grpc_web", "GrpcWeb"),
                 _transcoder(settings, services, text),
+                # Of the routes that say so.
+                {**_filter("buffer", "Buffer", {"max_request_bytes": whole}), "disabled": True},
                 _extraction(settings, services, text),
-                _lua(_MODEL_LUA % (MODEL_HEADER, fields)),
+                # Its script comes with the routes, since the models that there are stand in it.
+                {**_filter("lua", "Lua"), "name": MODEL_FILTER},
                 router_filter(),
             ],
             "http2_protocol_options": {

@@ -21,13 +21,16 @@ from meshwork.xds.routes import RouteSpec, routes
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, ROUTES, Resource, Snapshot
 from services.router.ejection import NOBODY, Ejected, admitted
 from services.router.inference_routes import http_cluster
+from services.router.lookup import Lookup
 from services.router.model_versions import ModelVersion, elected, live_versions, votes
 from services.router.planner import (
+    GATEWAY,
     PlanSettings,
+    gateway_routes,
+    gateway_table,
     model_resources,
     plan,
     reachable,
-    router_tables,
     service_routes,
 )
 
@@ -95,8 +98,10 @@ class Planner:
         self._defaults: dict[str, dict[str, ModelVersion]] = {}
         self._by_http: set[ModelVersion] = set()
         self._domains = {each.name: each for each in settings.services.values() if each.domain}
-        self._specs: dict[str, list[RouteSpec]] = {
-            name: list(service_routes(service, (), {}, {})) for name, service in self._domains.items()
+        nothing = Lookup((), {}, settings.policies)
+        self._at_edge: dict[str, list[RouteSpec]] = {
+            name: list(gateway_routes(service, (), {}, {}, nothing, 0))
+            for name, service in self._domains.items()
         }
         self.snapshot = plan((), settings, complete=False)
 
@@ -157,11 +162,12 @@ class Planner:
         return bool(at) != was_there or is_http != was_http
 
     def _reroute(self, services: set[str], changes: dict[str, Resource | None]) -> None:
+        lookup = Lookup(sorted(self._policies), self._policies, self._settings.policies)
         for name in services & self._domains.keys():
-            cast, defaults = self._votes[name], self._defaults.get(name, {})
-            specs = list(service_routes(self._domains[name], cast, defaults, self._policies))
-            self._specs[name] = specs
-            changes[name] = routes(name, specs)
-        versions = sorted(self._policies)
-        tables = router_tables(self._specs, versions, self._by_http, self._policies, self._settings)
-        changes |= {table.name: table for table in tables}
+            service, cast, defaults = self._domains[name], self._votes[name], self._defaults.get(name, {})
+            changes[name] = routes(name, list(service_routes(service, cast, defaults, self._policies)))
+            most = self._settings.max_request_bytes
+            self._at_edge[name] = list(gateway_routes(service, cast, defaults, self._policies, lookup, most))
+        if self._settings.gateways:
+            at_edge = [spec for specs in self._at_edge.values() for spec in specs]
+            changes[GATEWAY] = gateway_table(at_edge, lookup, self._by_http, self._policies, self._settings)

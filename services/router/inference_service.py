@@ -20,8 +20,7 @@ from meshwork.inference.v2 import open_inference_pb2 as pb
 from meshwork.router.v1 import router_pb2
 from meshwork.serving.oip.repository import index, no_new_configuration, server_metadata
 from services.router.admin import AdminService
-from services.router.inference_routes import named
-from services.router.model_versions import serving
+from services.router.model_versions import named, serving
 from services.router.service import models_of
 
 POLL_S = 0.05

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from meshwork.names import version_order
@@ -58,6 +58,17 @@ def live_versions(found: Iterable[ModelVersion], service: str) -> dict[str, Mode
         model: ModelVersion(service, model, max(known, key=version_order))
         for model, known in versions.items()
     }
+
+
+def named(table: Collection[ModelVersion]) -> dict[str, ModelVersion]:
+    """The models by each of their names: `MODEL`, `MODEL@VERSION`, and both behind `SERVICE/`."""
+    found: dict[str, ModelVersion] = {}
+    for service in dict.fromkeys(each.service for each in table):
+        own = {each.name: each for each in table if each.service == service}
+        for name, each in (live_versions(table, service) | own).items():
+            found.setdefault(name, each)
+            found[f"{service}/{name}"] = each
+    return found
 
 
 def default_models(

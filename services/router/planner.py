@@ -22,11 +22,12 @@ from meshwork.policy import Policy
 from meshwork.router.v1 import router_pb2
 from meshwork.xds.messages import Values
 from meshwork.xds.resources import Host, cluster, endpoints, split_address
-from meshwork.xds.routes import RETRIES, Retry, RouteSpec, api_listener, routes
+from meshwork.xds.routes import MODEL_FILTER, RETRIES, Retry, RouteSpec, api_listener, routes
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Snapshot
 from services.router import inference_routes
 from services.router.contract import Method, Service
 from services.router.ejection import NOBODY, Ejected, admitted
+from services.router.lookup import Lookup
 from services.router.model_versions import ModelVersion, default_models, live_versions, serving
 from services.router.policy import hosts, model_route, options, policy_of
 
@@ -56,6 +57,7 @@ class PlanSettings:
         policies: by service, how its calls are balanced and how they survive, where that was said.
         gateways: the listener of each gateway.
         gateway_filters: configuration of the gateways' HTTP filters, by name, for all routes.
+        max_request_bytes: how large a request may be at the gateways.
     """
 
     services: Mapping[str, Service]
@@ -63,6 +65,7 @@ class PlanSettings:
     policies: Mapping[str, Policy] = field(default_factory=dict)
     gateways: tuple[Resource, ...] = ()
     gateway_filters: Mapping[str, Values] | None = None
+    max_request_bytes: int = 64 << 20
 
     def policy(self, each: ModelVersion) -> Policy:
         """The policy of a model version."""
@@ -83,20 +86,30 @@ def plan(
     everyone = serving(found for replica in replicas if (found := reachable(replica)) is not None)
     table = {each: admitted(at, ejected) for each, at in everyone.items()}
     policies = {each: settings.policy(each) for each in table}
-    by_service = {
-        service.name: list(service_routes(service, table, default_models(table, service.name), policies))
-        for service in settings.services.values()
-        if service.domain
-    }
+    domains = [service for service in settings.services.values() if service.domain]
+    defaults = {service.name: default_models(table, service.name) for service in domains}
+    lookup = Lookup(table, policies, settings.policies)
     clusters, hosts_of = fixed_resources(settings)
     for each, at in table.items():
         made = model_resources(each, at, policies[each])
         clusters += made[CLUSTER]
         hosts_of += made[ENDPOINTS]
-    by_http = inference_routes.http_replicas(table)
-    tables = [routes(name, specs) for name, specs in by_service.items()]
-    tables += router_tables(by_service, table, by_http, policies, settings)
-    listeners = [api_listener(name) for name in (*by_service, ROUTER)]
+    tables = [
+        routes(service.name, list(service_routes(service, table, defaults[service.name], policies)))
+        for service in domains
+    ]
+    tables.append(routes(ROUTER, list(_router_routes(settings.services.values()))))
+    if settings.gateways:
+        at_edge = [
+            spec
+            for service in domains
+            for spec in gateway_routes(
+                service, table, defaults[service.name], policies, lookup, settings.max_request_bytes
+            )
+        ]
+        by_http = inference_routes.http_replicas(table)
+        tables.append(gateway_table(at_edge, lookup, by_http, policies, settings))
+    listeners = [api_listener(name) for name in (*defaults, ROUTER)]
     listeners += settings.gateways
     return Snapshot(
         {CLUSTER: clusters, ENDPOINTS: hosts_of, LISTENER: listeners, ROUTES: tables}, complete=complete
@@ -122,24 +135,27 @@ def model_resources(
     return {CLUSTER: clusters, ENDPOINTS: found}
 
 
-def router_tables(
-    by_service: Mapping[str, Sequence[RouteSpec]],
-    versions: Collection[ModelVersion],
+def gateway_table(
+    at_edge: Sequence[RouteSpec],
+    lookup: Lookup,
     by_http: Container[ModelVersion],
     policies: Mapping[ModelVersion, Policy],
     settings: PlanSettings,
-) -> list[Resource]:
-    """The routes of the router itself and, where there is one, of the gateway: to all there is."""
-    at_router = list(_router_routes(settings.services.values()))
-    tables = [routes(ROUTER, at_router)]
-    if settings.gateways:
-        everything = _by_header([spec for specs in by_service.values() for spec in specs], settings)
-        everything += at_router
-        everything += inference_routes.grpc_routes(versions, ROUTER, policies)
-        everything += inference_routes.rest_routes(versions, by_http, policies)
-        everything += _edge_routes()
-        tables.append(routes(GATEWAY, everything, settings.gateway_filters, default_retries=RETRIES))
-    return tables
+) -> Resource:
+    """The routes of the gateways: to all there is.
+
+    Args:
+        at_edge: the routes of each service, in turn.
+        by_http: the versions that serve REST.
+    """
+    services = settings.services.values()
+    everything = _by_header(at_edge, settings)
+    everything += _router_routes(services)
+    everything += inference_routes.grpc_routes(lookup, ROUTER, policies)
+    everything += inference_routes.rest_routes(lookup, by_http, policies)
+    everything += _edge_routes()
+    filters = {**(settings.gateway_filters or {}), MODEL_FILTER: lookup.script(by_http, services)}
+    return routes(GATEWAY, everything, filters, default_retries=RETRIES)
 
 
 def _by_header(specs: Sequence[RouteSpec], settings: PlanSettings) -> list[RouteSpec]:
@@ -152,13 +168,8 @@ def _by_header(specs: Sequence[RouteSpec], settings: PlanSettings) -> list[Route
     others: list[RouteSpec] = []
     for spec in specs:
         (plain if spec.header and spec.value is None else others).append(spec)
-    for service in settings.services.values():
-        if service.domain:
-            path, name = f"/{service.full_name}/", service.name
-            plain.append(
-                RouteSpec(name=name, path=path, header=MODEL_HEADER, cluster=ROUTER, retry=Retry.LOST)
-            )
-    return plain + others
+    domains = (service for service in settings.services.values() if service.domain)
+    return [*plain, *(replace(_missing(service), header=MODEL_HEADER) for service in domains), *others]
 
 
 def reachable(replica: router_pb2.Replica) -> router_pb2.Replica | None:
@@ -187,34 +198,90 @@ def service_routes(
     defaults: Mapping[str, ModelVersion],
     policies: Mapping[ModelVersion, Policy],
 ) -> Iterator[RouteSpec]:
-    """The routes to the model versions of a service; `defaults`: by method, for who names none."""
-    live = live_versions(versions, service.name)
-    named = {each.name: each for each in versions if each.service == service.name} | live
-    hedged = any(policies[each].hedge_after_ms for each in named.values())
+    """The routes of gRPC clients to the model versions of a service.
+
+    Args:
+        defaults: by method, for who names no model.
+    """
+    yield from _default_routes(service, defaults, policies)
+    yield from _named_routes(service, _names(service, versions), policies)
+    yield _missing(service)
+
+
+def gateway_routes(
+    service: Service,
+    versions: Collection[ModelVersion],
+    defaults: Mapping[str, ModelVersion],
+    policies: Mapping[ModelVersion, Policy],
+    lookup: Lookup,
+    max_request_bytes: int,
+) -> Iterator[RouteSpec]:
+    """The same at the gateway, which looks models up.
+
+    Where a service has but one model, and its calls are not hashed by a field, requests of one message go
+    on unread: another model, should one be named, is one that the replicas say they have not.
+    """
+    names = _names(service, versions)
+    alone = len(set(names.values())) == 1 and not lookup.reads(service.name)
+    yield from _default_routes(service, defaults, policies, max_request_bytes if alone else 0)
+    found = lookup.found(service.name, f"/{service.full_name}/")
+    for method in _apart(service, hedged=bool(found.hedge_after_s)):
+        yield from _method_routes(method, replace(found, path=method.path))
+    yield found
+    yield from _named_routes(service, lookup.unusual(names), policies)
+    yield _missing(service)
+
+
+def _names(service: Service, versions: Collection[ModelVersion]) -> dict[str, ModelVersion]:
+    named = {each.name: each for each in versions if each.service == service.name}
+    return named | live_versions(versions, service.name)
+
+
+def _default_routes(
+    service: Service,
+    defaults: Mapping[str, ModelVersion],
+    policies: Mapping[ModelVersion, Policy],
+    unread_bytes: int = 0,
+) -> Iterator[RouteSpec]:
     for method in service.methods.values():
         default = defaults.get(method.name)
         if default is not None:
-            yield from _method_routes(method, None, default, policies[default])
-        # The route of all methods is for those that may be repeated, and hedges: the others have their own.
-        if not method.changes_nothing or (hedged and method.streams):
-            for name, each in sorted(named.items()):
-                yield from _method_routes(method, name, each, policies[each])
-    for name, each in sorted(named.items()):
-        yield model_route(each, f"/{service.full_name}/", name, policies[each])
-    yield RouteSpec(name=service.name, path=f"/{service.full_name}/", cluster=ROUTER, retry=Retry.LOST)
+            whole = model_route(default, method.path, None, policies[default])
+            held = 0 if method.streams else unread_bytes
+            yield from _method_routes(method, replace(whole, unread_bytes=held) if held else whole)
 
 
-def _method_routes(
-    method: Method, name: str | None, each: ModelVersion, policy: Policy
+def _named_routes(
+    service: Service, names: Mapping[str, ModelVersion], policies: Mapping[ModelVersion, Policy]
 ) -> Iterator[RouteSpec]:
-    """The routes of calls of one method that name a model so, or None for those that name none."""
-    whole = model_route(each, method.path, name, policy)
+    hedged = any(policies[each].hedge_after_ms for each in names.values())
+    for method in _apart(service, hedged=hedged):
+        for name, each in sorted(names.items()):
+            yield from _method_routes(method, model_route(each, method.path, name, policies[each]))
+    for name, each in sorted(names.items()):
+        yield model_route(each, f"/{service.full_name}/", name, policies[each])
+
+
+def _apart(service: Service, *, hedged: bool) -> Iterator[Method]:
+    """The methods with routes of their own: that of all is for those that may be repeated, and hedges."""
+    for method in service.methods.values():
+        if not method.changes_nothing or (hedged and method.streams):
+            yield method
+
+
+def _method_routes(method: Method, whole: RouteSpec) -> Iterator[RouteSpec]:
+    """The routes of calls of one method; `whole`, if it were one of those that may be repeated."""
     if method.changes_nothing:
         yield replace(whole, hedge_after_s=0.0) if method.streams else whole
         return
     if method.remembers:
         yield replace(whole, hedge_after_s=0.0, once_only=True)
     yield replace(whole, hedge_after_s=0.0, retry=Retry.UNSENT)
+
+
+def _missing(service: Service) -> RouteSpec:
+    """The route of calls that no replica is for."""
+    return RouteSpec(name=service.name, path=f"/{service.full_name}/", cluster=ROUTER, retry=Retry.LOST)
 
 
 def _router_routes(services: Iterable[Service]) -> Iterator[RouteSpec]:

@@ -37,7 +37,7 @@ from services.router.admin import AdminService
 from services.router.config import RouterConfig
 from services.router.discovery import Discovery
 from services.router.fallback import Fallback
-from services.router.gateway import GatewaySettings, cors, gateway_listener
+from services.router.gateway import GatewaySettings, cors, framed, gateway_listener
 from services.router.gateway_tracing import tracing
 from services.router.http_listener import HttpListener
 from services.router.incremental import Planner
@@ -257,6 +257,7 @@ def plan_settings(config: RouterConfig) -> PlanSettings:
         policies=config.policies,
         gateways=tuple(listeners),
         gateway_filters=filters,
+        max_request_bytes=framed(config.max_message_bytes),
     )
 
 

@@ -1,19 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
-from meshwork.policy import Policy
+from meshwork.policy import ModelPolicy, Policy
 from meshwork.router.v1 import router_pb2
 from meshwork.xds.messages import Values, decode
 from meshwork.xds.resources import socket_address
-from meshwork.xds.routes import Retry
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, ROUTES, Resource, Snapshot
 from services.router import contract
-from services.router.inference_routes import grpc_routes, http_replicas, named, rest_routes
-from services.router.model_versions import ModelVersion, serving
+from services.router.model_versions import named, serving
 from services.router.planner import GATEWAY, PlanSettings, plan
+from tests.unit.services.router.edge import Edge
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -34,28 +33,24 @@ def replica(
     return made
 
 
-def policies(table: Iterable[ModelVersion]) -> dict[ModelVersion, Policy]:
-    return {each: Policy() for each in table}
+SETTINGS = PlanSettings(
+    services=contract.services(), routers=("127.0.0.1:9000",), gateways=(Resource("gateway", b""),)
+)
+# By policies of their own some models have routes of their own.
+APART = replace(SETTINGS, policies={"nlp": Policy(models={"m": ModelPolicy(retries=1)})})
+both = pytest.mark.parametrize("settings", [SETTINGS, APART], ids=["looked up", "apart"])
 
 
-def by_grpc(replicas: list[router_pb2.Replica], model: str, path: str = INFER) -> str:
+def by_grpc(replicas: list[router_pb2.Replica], model: str, settings: PlanSettings = SETTINGS) -> str | int:
     """The cluster of a call."""
-    for spec in grpc_routes(serving(replicas), "router", policies(serving(replicas))):
-        if path == spec.path or (spec.path.endswith("/") and path.startswith(spec.path)):
-            if spec.header and spec.value != model:
-                continue
-            return spec.cluster
-    return "none"
+    name, _, version = model.partition("@")
+    fields = {"model_name": name} | ({"model_version": version} if version else {})
+    return Edge(plan(replicas, settings)).send(INFER, fields)[0]
 
 
-def by_rest(replicas: list[router_pb2.Replica], path: str) -> str | int:
+def by_rest(replicas: list[router_pb2.Replica], path: str, settings: PlanSettings = SETTINGS) -> str | int:
     """The cluster of a request, or the status it is answered with at once."""
-    table = serving(replicas)
-    for spec in rest_routes(table, http_replicas(table), policies(table)):
-        below = spec.below and path.startswith(f"{spec.path}/")
-        if path == spec.path or below or (spec.path.endswith("/") and path.startswith(spec.path)):
-            return spec.cluster or spec.status
-    return "none"
+    return Edge(plan(replicas, settings)).send(path)[0]
 
 
 TWO = [replica("a", "nlp", "m@9", "m@10", "n@1"), replica("bb", "vision", "m@11", "p@1")]
@@ -76,8 +71,11 @@ TWO = [replica("a", "nlp", "m@9", "m@10", "n@1"), replica("bb", "vision", "m@11"
         ("", "router"),
     ],
 )
-def test_a_model_is_found_in_the_first_service_or_in_the_one_that_is_said(model: str, cluster: str) -> None:
-    assert by_grpc(TWO, model) == cluster
+@both
+def test_a_model_is_found_in_the_first_service_or_in_the_one_that_is_said(
+    model: str, cluster: str, settings: PlanSettings
+) -> None:
+    assert by_grpc(TWO, model, settings) == cluster
 
 
 @pytest.mark.parametrize(
@@ -93,14 +91,24 @@ def test_a_model_is_found_in_the_first_service_or_in_the_one_that_is_said(model:
         ("zebra", 404),
     ],
 )
-def test_rest_paths_lead_where_names_do(path: str, goes: str | int) -> None:
-    assert by_rest(TWO, f"/v2/models/{path}") == goes
+@both
+def test_rest_paths_lead_where_names_do(path: str, goes: str | int, settings: PlanSettings) -> None:
+    assert by_rest(TWO, f"/v2/models/{path}", settings) == goes
 
 
 def test_a_model_that_is_named_like_a_service_does_not_hide_its_models() -> None:
     replicas = [*TWO, replica("ccc", "speech", "vision@1")]
-    assert by_rest(replicas, "/v2/models/vision/m/infer") == "http/vision/m@11"
-    assert by_rest(replicas, "/v2/models/vision/infer") == "http/speech/vision@1"
+    own = ModelPolicy(retries=1)
+    for models in ({}, {"vision": {"m": own}}, {"speech": {"vision": own}}):
+        policies = {service: Policy(models=of) for service, of in models.items()}
+        settings = replace(SETTINGS, policies=policies)
+        assert by_rest(replicas, "/v2/models/vision/m/infer", settings) == "http/vision/m@11"
+        assert by_rest(replicas, "/v2/models/vision/infer", settings) == "http/speech/vision@1"
+
+
+def test_a_path_is_not_looked_at_for_longer_than_a_name_can_be() -> None:
+    assert by_rest(TWO, "/v2/models/" + "a/" * 20_000) == 404
+    assert by_rest(TWO, "/v2/models/m/infer?versions=/v2/models/n") == "http/nlp/m@10"
 
 
 def test_replicas_without_http_get_no_rest() -> None:
@@ -121,27 +129,32 @@ def test_a_model_that_loads_when_called_has_routes() -> None:
     assert by_rest(replicas, "/v2/models/m/infer") == "http/nlp/m@1"
 
 
-def test_streams_and_loads_are_not_begun_twice() -> None:
-    retries = {
-        spec.path.rpartition("/")[2]: spec.retry
-        for spec in grpc_routes(serving(TWO), "router", policies(serving(TWO)))
+@both
+def test_streams_and_loads_are_not_begun_twice(settings: PlanSettings) -> None:
+    snapshot = plan(TWO, settings)
+    of_oip = [route for route in Edge(snapshot).routes if "inference.GRPC" in str(route["match"])]
+    unsafe = "connect-failure,refused-stream"
+    for route in of_oip:
+        if "path" in route["match"]:
+            assert route["route"]["retry_policy"]["retry_on"] == unsafe
+        elif route["match"].get("headers"):  # the others have what is said once for the table
+            assert "retry_on" not in route["route"].get("retry_policy", {}) or settings is APART
+    assert {route["match"]["path"].rpartition("/")[2] for route in of_oip if "path" in route["match"]} == {
+        "ModelStreamInfer",
+        "RepositoryModelLoad",
+        "RepositoryModelUnload",
     }
-    assert retries["ModelStreamInfer"] is retries["RepositoryModelLoad"] is Retry.UNSENT
-    assert all(
-        spec.retry is Retry.SAFE
-        for spec in grpc_routes(serving(TWO), "router", policies(serving(TWO)))
-        if spec.path == "/inference.GRPCInferenceService/" and spec.header
-    )
 
 
 def test_the_models_that_there_are_stand_in_the_404_and_are_bounded() -> None:
     many = [replica("a", "nlp", *(f"m{number:03}@1" for number in range(300)))]
-    table = serving(many)
     (missing,) = (
-        spec for spec in rest_routes(table, http_replicas(table), policies(table)) if spec.status == 404
+        route["direct_response"]["body"]["inline_string"]
+        for route in Edge(plan(many, SETTINGS)).routes
+        if route["match"].get("prefix") == "/v2/models/" and "direct_response" in route
     )
-    assert "m000, m001" in missing.body
-    assert len(missing.body) < 4096  # Envoy takes no longer one
+    assert "m000, m001" in missing
+    assert len(missing) < 4096  # Envoy takes no longer one
 
 
 def test_names_are_the_same_whatever_order_replicas_come_in() -> None:
@@ -149,10 +162,7 @@ def test_names_are_the_same_whatever_order_replicas_come_in() -> None:
 
 
 def test_http_clusters_are_checked_on_the_grpc_port_and_speak_http_1() -> None:
-    settings = PlanSettings(
-        services=contract.services(), routers=("127.0.0.1:9000",), gateways=(Resource("gateway", b""),)
-    )
-    snapshot: Snapshot = plan(TWO, settings)
+    snapshot: Snapshot = plan(TWO, SETTINGS)
     cluster: Values = decode(
         "envoy.config.cluster.v3.Cluster", snapshot.resources(CLUSTER)["http/nlp/n@1"].body
     )

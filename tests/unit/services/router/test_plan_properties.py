@@ -8,14 +8,21 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meshwork.names import MODEL_HEADER, header_value
 from meshwork.policy import HashBy, ModelPolicy, Policy
 from meshwork.router.v1 import router_pb2
 from meshwork.xds.messages import Values, decode
 from meshwork.xds.resources import shares, split_address
+from meshwork.xds.routes import MODEL_FILTER
 from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Snapshot
 from services.router import contract
-from services.router.planner import PlanSettings, plan
+from services.router.inference_routes import http_replicas
+from services.router.lookup import CLUSTER_HEADER
+from services.router.model_versions import named, serving
+from services.router.planner import PlanSettings, plan, reachable
 from services.router.policy import HIGHEST_WEIGHT, weights
+from tests.unit.services.router.edge import Edge
+from tests.unit.services.router.test_planner import destination
 
 TYPES = (CLUSTER, ENDPOINTS, LISTENER, ROUTES)
 STATES = st.sampled_from([*router_pb2.ReplicaState.values(), *[router_pb2.REPLICA_STATE_READY] * 4])
@@ -102,12 +109,58 @@ def test_every_cluster_that_a_route_names_is_there_with_its_endpoints(
 ) -> None:
     snapshot = plan(leases, settings_with(policies))
     clusters = snapshot.resources(CLUSTER)
-    named = {route["route"]["cluster"] for route in routes_of(snapshot) if "route" in route}
+    actions = [route["route"] for route in routes_of(snapshot) if "route" in route]
+    named = {action["cluster"] for action in actions if "cluster_header" not in action}
     assert named <= clusters.keys()
     assert clusters.keys() == snapshot.resources(ENDPOINTS).keys()
     asked = {name for name in snapshot.resources(LISTENER) if name != "gateway"}
     assert asked <= snapshot.resources(ROUTES).keys()
     assert {name for name, _, _ in endpoints_of(snapshot)} == clusters.keys()
+
+
+@given(LEASES, POLICIES)
+@settings(max_examples=50, deadline=None)
+def test_the_gateway_sends_a_call_where_a_grpc_client_does(
+    leases: list[router_pb2.Replica], policies: dict[str, Policy]
+) -> None:
+    snapshot = plan(leases, settings_with(policies))
+    edge = Edge(snapshot)
+    forged = {MODEL_HEADER: "n@1", CLUSTER_HEADER: "nlp/n@1"}
+    for service, method in (("nlp", "Embed"), ("vision", "Classify"), ("recommendation", "RecordEvents")):
+        path = contract.services()[service].methods[method].path
+        for model in (None, "m", "m@1", "m@10", "n", "m/n", "é", "zebra"):
+            header = None if model is None else header_value(model)
+            expected = destination(snapshot, service, path, header)
+            fields = {} if model is None else {"model": model}
+            found, headers = edge.send(path, fields)
+            if MODEL_FILTER in edge.last.get("typed_per_filter_config", {}):
+                # It has one model, whose replicas say that they have no other.
+                (only,) = {name for name in snapshot.resources(CLUSTER) if name.startswith(f"{service}/")}
+                assert found == only
+            else:
+                assert found == expected
+                assert headers.get(MODEL_HEADER) == header
+                assert edge.send(path, fields, forged)[0] == found
+
+
+@given(LEASES, POLICIES)
+@settings(max_examples=50, deadline=None)
+def test_the_gateway_finds_a_model_of_the_open_inference_protocol_by_any_of_its_names(
+    leases: list[router_pb2.Replica], policies: dict[str, Policy]
+) -> None:
+    edge = Edge(plan(leases, settings_with(policies)))
+    table = serving(found for each in leases if (found := reachable(each)) is not None)
+    by_http = http_replicas(table)
+    for name, each in named(table).items():
+        fields = {"model_name": name} if name else {}
+        found, _ = edge.send("/inference.GRPCInferenceService/ModelInfer", fields)
+        assert found == (each.cluster if name else "router")
+        model, _, version = name.partition("@")
+        if model and model.isascii() and not name.endswith("@"):
+            path = f"/v2/models/{model}/versions/{version}" if version else f"/v2/models/{model}"
+            at = edge.send(f"{path}/infer")[0]
+            if each in by_http:
+                assert at == f"http/{each.cluster}"
 
 
 @given(LEASES, POLICIES, st.randoms(use_true_random=False))

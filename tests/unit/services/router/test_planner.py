@@ -1,17 +1,21 @@
 import functools
+from dataclasses import replace
 from urllib.parse import unquote
 
 import pytest
 
 from meshwork.names import header_value, version_order
+from meshwork.policy import HashBy, Policy
 from meshwork.router.v1 import router_pb2
 from meshwork.xds.messages import Values, decode
-from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Snapshot
+from meshwork.xds.routes import MODEL_FILTER
+from meshwork.xds.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Snapshot
 from services.router import contract
 from services.router.config import RouterConfig
 from services.router.fallback import explain
 from services.router.planner import PlanSettings, plan
 from services.router.router import plan_settings
+from tests.unit.services.router.edge import Edge
 
 READY = router_pb2.REPLICA_STATE_READY
 SETTINGS = PlanSettings(services=contract.services(), routers=("127.0.0.1:9000",))
@@ -134,6 +138,22 @@ def test_calls_that_change_something_are_made_again_if_they_are_remembered_or_we
         assert route["route"]["retry_policy"]["retry_on"] == retried
     # The first that matches is taken.
     assert [len(route["match"]["headers"]) for route in routes] == [2, 1, 2, 1, 2, 1]
+
+
+def test_the_gateway_reads_a_request_only_where_its_model_matters() -> None:
+    def reads(*models: str, method: str = "Embed", policies: dict[str, Policy] | None = None) -> bool:
+        gateways = (Resource("gateway", b""),)
+        settings = replace(SETTINGS, gateways=gateways, policies=policies or {})
+        edge = Edge(plan([replica("a", *models, default=("Embed", "Generate"))], settings))
+        edge.send(f"/meshwork.nlp.v1.NlpService/{method}", {})
+        return MODEL_FILTER not in edge.last.get("typed_per_filter_config", {})
+
+    assert not reads("m@1")
+    assert reads("m@1", "n@1")
+    assert reads("m@1", "m@2")
+    assert reads("m@1", method="Generate"), "a stream is not held whole"
+    by_field = Policy(balance="ring_hash", hash_by=HashBy(field="query"))
+    assert reads("m@1", policies={"nlp": by_field})
 
 
 def test_the_same_leases_in_any_order_give_the_same_version() -> None:
