@@ -1,8 +1,9 @@
 """How near to the ideal calls are spread over replicas of different speeds.
 
 Replicas are processes of the product that hold their device for a given time by sleeping, so that two
-cores are enough. What a call takes a replica beyond its sleep is measured first, and counts as part of
-its pace: the load is a share of what the replicas really can do. Calls come as a Poisson stream whose
+cores are enough. What a call takes a replica beyond its sleep, while all of them work and share those
+cores, is measured first for each mix, and counts as part of its pace: the load is a share of what the
+replicas really can do. Calls come as a Poisson stream whose
 times do not depend on answers (open loop), the same times for every policy; a call's latency runs from
 when it was due. All of a policy's calls go over one channel:
 
@@ -40,7 +41,7 @@ import grpc
 import grpc.aio
 
 from benchmarks.paced.mesh import PacedMesh, channel_options, running
-from benchmarks.paced.mixes import MIXES, Mix, Pace, arrivals, ideal, percentiles_ms
+from benchmarks.paced.mixes import MIXES, Mix, arrivals, ideal, percentiles_ms
 from benchmarks.paced.plain import plain_envoy
 from benchmarks.report import Targets, arguments, finish, machine
 from meshwork import channel as channels
@@ -51,6 +52,7 @@ LATEST_S = 2.0
 WARM_S = 0.8
 RAMP_S = 5.0  # a new replica comes in slowly (meshwork/serving/load.py)
 COLD_S = 2.0
+CALIBRATE_S = 4.0
 LEAST_CALLS = 1500
 CHANGE_S = 12.0
 ROUND_ROBIN, LEAST, GATEWAY, COLD = "round_robin", "least_request", "gateway", "proxyless"
@@ -90,7 +92,7 @@ async def _open_loop(address: str, times: Sequence[float], middle: Any = None) -
         return list(await asyncio.gather(*tasks))
 
 
-async def _saturated(address: str, seconds: float) -> float:
+async def _saturated(address: str, seconds: float, callers: int) -> float:
     """Calls a second that the replica at `address` answers while some always wait."""
     answered = 0
     async with grpc.aio.insecure_channel(address) as channel:
@@ -103,15 +105,28 @@ async def _saturated(address: str, seconds: float) -> float:
                 await stub.Embed(nlp_pb2.EmbedRequest(texts=["x"]))
                 answered += 1
 
-        await asyncio.gather(*(caller() for _ in range(4)))
+        await asyncio.gather(*(caller() for _ in range(callers)))
     return answered / seconds
 
 
-def overhead_ms(mesh: PacedMesh) -> float:
-    """What a call takes a replica beyond its sleep."""
-    mesh.pace(0, Pace(10.0))
-    asyncio.run(_saturated(mesh.address(0), 0.5))
-    return max(0.0, 1000 / asyncio.run(_saturated(mesh.address(0), 2.0)) - 10.0)
+def overheads_ms(mesh: PacedMesh, mix: Mix) -> list[float]:
+    """What a batch takes each replica beyond its sleep while all of them work."""
+
+    async def rates(seconds: float) -> list[float]:
+        return await asyncio.gather(
+            *(
+                _saturated(mesh.address(index), seconds, max(4, 2 * pace.most))
+                for index, pace in enumerate(mix.paces)
+            )
+        )
+
+    _set(mesh, mix, 0.0)
+    asyncio.run(rates(0.5))
+    found = asyncio.run(rates(CALIBRATE_S))
+    return [
+        max(0.0, 1000 * (pace.most / rate - pace.seconds(pace.most)))
+        for pace, rate in zip(mix.paces, found, strict=True)
+    ]
 
 
 def _set(mesh: PacedMesh, mix: Mix, share: float) -> None:
@@ -126,19 +141,23 @@ def measure(
     *,
     load: float,
     seconds: float,
-    more_ms: float,
+    more_ms: Sequence[float],
     seed: int,
 ) -> dict[str, Any]:
     """Percentiles of each policy for one mix and load.
 
     Args:
         plain: addresses of the plain Envoys, by policy.
-        more_ms: what calls take beyond their sleep.
+        more_ms: what a batch takes each replica beyond its sleep.
     """
     real = mix.slower(more_ms)
     times = arrivals(real, load, seconds, seed)
     best = ideal(real, times, seconds)
-    figures: dict[str, Any] = {"calls": len(times), "ideal": percentiles_ms(best)}
+    figures: dict[str, Any] = {
+        "calls": len(times),
+        "overheads_ms": [round(each, 2) for each in more_ms],
+        "ideal": percentiles_ms(best),
+    }
     targets = {**plain, GATEWAY: mesh.gateway, COLD: "xds:///nlp"}
     for policy in (ROUND_ROBIN, LEAST, GATEWAY, COLD)[load > LOADS[0] :]:
         _set(mesh, mix, 0.0)
@@ -181,13 +200,13 @@ def main() -> None:
         with running(Path(folder), there) as mesh:
             channels.use_xds(mesh.router)
             gc.freeze()
-            more_ms = overhead_ms(mesh)
             time.sleep(RAMP_S)
             for mix in mixes:
                 while there > len(mix.paces):
                     there -= 1
                     mesh.stop(f"nlp-{there}")
                 mesh.settle(there)
+                more_ms = overheads_ms(mesh, mix)
                 hosts = [mesh.address(index) for index in range(there)]
                 with ExitStack() as stack:
                     plain = {
@@ -221,8 +240,7 @@ def main() -> None:
         "<=",
         1.0,
     )
-    figures = {"overhead_ms": round(more_ms, 2), **cases}
-    finish("balance", before, figures, targets, quiet=options.json)
+    finish("balance", before, cases, targets, quiet=options.json)
 
 
 if __name__ == "__main__":

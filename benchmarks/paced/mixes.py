@@ -44,10 +44,13 @@ class Mix:
         """The paces when that share of the time is over."""
         return self.later if self.later and share >= 0.5 else self.paces
 
-    def slower(self, more_ms: float) -> Mix:
-        """The same with so much more for each batch."""
+    def slower(self, more_ms: Sequence[float]) -> Mix:
+        """The same with so much more for each batch, by replica."""
         paces, later = (
-            tuple(replace(pace, batch_ms=pace.batch_ms + more_ms) for pace in part)
+            tuple(
+                replace(pace, batch_ms=pace.batch_ms + more)
+                for pace, more in zip(part, more_ms, strict=False)
+            )
             for part in (self.paces, self.later)
         )
         return replace(self, paces=paces, later=later)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from meshwork.serving.card import CardError, ModelCard, ModelDirectory
+from meshwork.serving.engines.placement import placement
 from services.nlp.networks import dense, padded
 from services.nlp.networks.network import load_network
 from services.nlp.networks.packed import PackedNetwork
@@ -127,6 +128,8 @@ def test_bfloat16_is_near_float32(architecture: str, folder_of: Any) -> None:
     texts = tokens_of(folder)
     exact = load_network(directory(folder), "cpu", Reading.CLASSES)
     halved = load_network(directory(folder, "bfloat16"), "cpu", Reading.CLASSES)
+    if architecture not in PACKED and not placement("cpu").holds("bfloat16"):
+        pytest.skip("this processor does not compute in bfloat16, so float32 is kept")
     assert halved.nbytes < 0.7 * exact.nbytes
     error = furthest(halved(texts), exact(texts))
     assert 0 < error < 0.1
