@@ -10,6 +10,9 @@ holds too many items or bytes, or when
 is longer than four fifths of the time that the caller has. Were it all of that time, a device with more
 work than it can do would end each item just after its caller gave up, and answer nobody. Work whose
 caller left or whose deadline passed never reaches the device.
+
+A device whose job takes many times as long as it should, and seconds, has stalled: a driver or a lock
+that does not come back, most often. It takes no more work until that job ends.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from typing import Any, Protocol
 
 from opentelemetry import trace
 
-from meshwork.errors import DeadlineExceeded, Overloaded
+from meshwork.errors import DeadlineExceeded, Overloaded, Unavailable
 from meshwork.serving import metrics, traced
 from meshwork.serving.call import Call
 from meshwork.serving.capacity import moved
@@ -46,6 +49,7 @@ _LOOP_SPARED = 1000  # batches after such a one before the loop does one again
 _NICE = 5  # of a device's thread, beside 0 of the event loop's
 _TURN_S = 0.2  # device time by which a model may be ahead of another that waits
 _PROMISED = 0.8  # of a caller's time; the rest is for the way back, and for what predictions miss
+_STALL_S, _STALL_TIMES = 3.0, 20.0  # a job that takes so long, and so many times what it should, has stalled
 _SOON_S = 0.05  # the least that a refused caller is told to wait
 
 
@@ -108,6 +112,9 @@ class Source(Protocol):
     def next_job(self, now: float) -> Job | None:
         """Takes the next job out of the queue."""
 
+    def end_queued(self, error: Exception) -> None:
+        """Ends what waits with `error`; what was begun goes on."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bounds:
@@ -143,6 +150,9 @@ class Device:
         self._preparing = 0
         self._preparing_bytes = 0
         self._running: tuple[float, float] | None = None  # when the job began, how long it should take
+        self._jobs = 0  # begun so far
+        self._looked_at = 0  # the job of the last look
+        self._held_s = 0.0  # by how much that job was seen to run
         self._wake = asyncio.Event()
         self.busy_s = 0.0  # that it has worked
         load.add_device(self)
@@ -172,6 +182,33 @@ class Device:
             rest = max(0.0, begun + expected - self.clock())
         return rest + sum(source.queued_s() for source in self._used_s)
 
+    def look(self, passed_s: float) -> None:
+        """Takes in that so many seconds have passed since the last look.
+
+        They are counted, not read off a clock, so that a process that was stopped itself sees no stall.
+        """
+        same = self._running is not None and self._jobs == self._looked_at
+        self._held_s = self._held_s + passed_s if same else 0.0
+        self._looked_at = self._jobs
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the job that runs was seen to take far longer than it should."""
+        if self._running is None:
+            return False
+        _, expected = self._running
+        return expected > 0 and self._held_s >= max(_STALL_S, _STALL_TIMES * expected)
+
+    def stall(self) -> Unavailable:
+        """What callers are told while it has stalled."""
+        _, expected = self._running or (0.0, 0.0)
+        return Unavailable(
+            f"device {self.name} does not come back: a batch that should take {expected:.3g} s "
+            f"has run for {self._held_s:.1f} s",
+            reason="DEVICE_STALLED",
+            metadata={"device": self.name},
+        )
+
     @contextmanager
     def preparing(self, call: Call, model: str, items: int, size: int) -> Iterator[None]:
         """Holds places in the queue for items while they are preprocessed; or refuses them.
@@ -183,7 +220,11 @@ class Device:
         Raises:
             Overloaded: the queue is full, or the answer would come after the deadline.
             DeadlineExceeded: the deadline has passed.
+            Unavailable: the device has stalled.
         """
+        if self.stalled:
+            metrics.REFUSED.labels(model, "stalled").inc()
+            raise self.stall()
         self._admit(call, model, size)
         self._preparing += items
         self._preparing_bytes += size
@@ -245,6 +286,7 @@ class Device:
                 continue
             begun = self.clock()
             self._running = begun, job.expected_s
+            self._jobs += 1
             if job.on_loop:
                 result = job.run()
             else:
@@ -328,6 +370,10 @@ class BatchSource:
         """The next batch."""
         batch = self._lane.take(now, self.costs.budget)
         return _Batch(self, batch) if batch else None
+
+    def end_queued(self, error: Exception) -> None:
+        """Ends what waits with `error`."""
+        self._lane.end_all(error)
 
     def learned(self, batch: Sequence[Work[Done]], cost: float, begun: float, elapsed_s: float) -> None:
         """Takes a batch's measured time into the cost model and the metrics."""

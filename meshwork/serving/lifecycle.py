@@ -3,10 +3,13 @@
 ::
 
     added --load--> LOADING --> READY --unload, evicted--> UNLOADED --a call, load--> LOADING
-                       `-----> FAILED
+                       `-----> FAILED         READY --its devices stall--> FAILED --they come back--> READY
 
 Loads happen one at a time on a thread of their own, so that what is served goes on. A model that does
 not fit into its device's memory makes room by evicting the least recently used ones that are idle.
+
+While all devices of a model have stalled it takes no calls, and those that wait are ended so that they
+are made again elsewhere. What was begun is not: it may be what the device does not come back from.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from meshwork.serving.threads import contained
 
 log = logging.getLogger(__name__)
 
+LOOK_S = 0.25  # from one look for stalled devices to the next
 UNLOAD_S = 30.0  # the longest to wait for calls in flight before a model is taken away
 
 
@@ -249,7 +253,35 @@ class Lifecycle:
         entry.described.memory_bytes = 0
         log.info("unloaded %s (%s)", loaded.card.id, cause)
 
+    async def _watch(self) -> None:
+        """Looks for devices that stall, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for device in self._devices.values():
+                device.look(LOOK_S)
+            for entry in self._roster:
+                if entry.loaded is not None:
+                    self._look_at(entry, entry.loaded)
+
+    def _look_at(self, entry: Entry, loaded: Loaded[AnyTask]) -> None:
+        stalled = all(worker.device.stalled for worker in loaded.workers)
+        if stalled:
+            error = loaded.workers[0].device.stall()
+            for worker in (*loaded.workers, *(loaded.raw.workers if loaded.raw else ())):
+                worker.source.end_queued(error)
+            if not entry.stalled:
+                log.error("%s takes no calls: %s", entry.card.id, error)
+                entry.described.error = str(error)
+                self.enter(entry.described, router_pb2.MODEL_STATE_FAILED)
+        elif entry.stalled:
+            log.warning("%s takes calls again: its device has come back", entry.card.id)
+            entry.described.error = ""
+            self.enter(entry.described, router_pb2.MODEL_STATE_READY)
+        entry.stalled = stalled
+
     def _device(self, name: str) -> Device:
+        if not self._runs:
+            self._runs.append(asyncio.create_task(self._watch(), name="stalled devices"))
         if name not in self._devices:
             device = self._devices[name] = Device(name, self._load, bounds=self._bounds)
             self._runs.append(asyncio.create_task(device.run(), name=f"device {name}"))

@@ -28,6 +28,7 @@ class Entry:
     directory: ModelDirectory
     loaded: Loaded[AnyTask] | None = None
     loading: asyncio.Task[Loaded[AnyTask]] | None = None
+    stalled: bool = False  # all its devices have
     uses: int = 0  # calls that are being answered
     last_used: float = 0.0
     load_s: float = _LOAD_GUESS_S  # what its last load took
@@ -39,6 +40,11 @@ class Entry:
     def card(self) -> ModelCard:
         """The model's card."""
         return self.directory.card
+
+    @property
+    def failed(self) -> bool:
+        """Whether it could not be loaded; one whose devices have stalled is not to be stood in for."""
+        return self.described.state == router_pb2.MODEL_STATE_FAILED and not self.stalled
 
     def answers(self, kind: type[AnyTask], method: str) -> bool:
         """Whether it is of that kind and answers that rpc."""
@@ -80,9 +86,7 @@ class Roster:
     def choose_defaults(self) -> None:
         """Says anew which model answers which method for callers who name none: after a change of states."""
         self._defaults.clear()
-        able = [
-            each for each in self._entries.values() if each.described.state != router_pb2.MODEL_STATE_FAILED
-        ]
+        able = [each for each in self._entries.values() if not each.failed]
         for entry in sorted(able, key=lambda entry: not entry.config.default):
             for method in entry.described.methods:
                 self._defaults.setdefault(method, entry)
@@ -109,8 +113,7 @@ class Roster:
     def _first(self, kind: type[AnyTask], method: str) -> Entry | None:
         """The first model of a kind that answers a method, those marked default before the others."""
         for entry in sorted(self._entries.values(), key=lambda entry: not entry.config.default):
-            failed = entry.described.state == router_pb2.MODEL_STATE_FAILED
-            if not failed and entry.answers(kind, method):
+            if not entry.failed and entry.answers(kind, method):
                 return entry
         return None
 

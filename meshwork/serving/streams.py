@@ -169,6 +169,10 @@ class StreamSource:
                 del self._active[key]
                 self._leaving.append(key)
 
+    def end_queued(self, error: Exception) -> None:
+        """Ends the callers that wait to join with `error`."""
+        self._lane.end_all(error)
+
     def end_all(self, error: Exception) -> None:
         """Ends every stream with `error`."""
         for key, stream in self._active.items():
