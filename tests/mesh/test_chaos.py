@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -128,12 +127,6 @@ def test_the_command_refuses_what_has_no_peer_and_says_what_to_do(home: Home) ->
     assert "there are: nlp" in unknown.stderr
 
 
-def stacks(pid: int) -> str:
-    """Where the threads of a process are."""
-    spy = Path(sys.executable).with_name("py-spy")
-    return subprocess.run([spy, "dump", "--pid", str(pid)], capture_output=True, text=True).stdout
-
-
 def test_a_hung_replica_goes_on_when_the_command_is_stopped(home: Home) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "meshwork", "chaos", "hang", "nlp", "--duration", "100", "--yes"],
@@ -148,12 +141,7 @@ def test_a_hung_replica_goes_on_when_the_command_is_stopped(home: Home) -> None:
         while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        try:
-            assert process.wait(60) != 0
-        except subprocess.TimeoutExpired:  # seen once, and not why
-            pytest.fail(f"Ctrl-C did not end it:\n{stacks(process.pid)}")
-        finally:
-            process.kill()
+        assert process.wait(60) != 0
     assert psutil.Process(pid).status() != psutil.STATUS_STOPPED
 
 
