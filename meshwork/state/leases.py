@@ -27,11 +27,12 @@ from meshwork.router.v1.router_pb2 import Replica
 from meshwork.state.changes import Reason, changes
 from meshwork.state.connect import REDIS_AWAY
 from meshwork.state.keys import Keys
-from meshwork.state.pulse import PULSE
+from meshwork.state.pulse import GRACE_MS, PULSE
 
 log = logging.getLogger(__name__)
 
 LOG = 4096
+_EPOCH = ":epoch"  # entry of the leases by which they say that they were not lost and written anew
 _AT_ONCE = 50  # leases that are parsed before others of the process have their turn
 
 # KEYS of every script: leases, lease_expiry, lease_epoch, lease_serial, lease_log, lease_pulse,
@@ -39,7 +40,7 @@ _AT_ONCE = 50  # leases that are parsed before others of the process have their 
 _BEGIN = f"""
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local LOG = {LOG}
+local LOG, EPOCH = {LOG}, '{_EPOCH}'
 local function changed(name)
   redis.call('ZADD', KEYS[5], redis.call('INCR', KEYS[4]), name)
   redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -LOG - 1)
@@ -47,12 +48,14 @@ local function changed(name)
 end
 """
 
-# ARGV: channel, name, body, ttl in ms, epoch to set if there is none. A lease that lapsed may have been
+# ARGV: channel, name, body, ttl in ms, epoch to set if there is none, or if the leases were lost without it
+# (evicted, or deleted key by key). A lease that lapsed may have been
 # read as gone, so its return is a change.
 _RENEW = (
     _BEGIN
     + """
 redis.call('SET', KEYS[3], ARGV[5], 'NX')
+if redis.call('HSETNX', KEYS[1], EPOCH, '') == 1 then redis.call('SET', KEYS[3], ARGV[5]) end
 local until_ms = redis.call('ZSCORE', KEYS[2], ARGV[2])
 redis.call('ZADD', KEYS[2], now + ARGV[4], ARGV[2])
 redis.call('ZADD', KEYS[7], now, ARGV[2])
@@ -74,11 +77,18 @@ if redis.call('HDEL', KEYS[1], ARGV[2]) == 1 then changed(ARGV[2]) end
 """
 )
 
-# ARGV: channel.
+# ARGV: channel. A lease whose expiry was lost has time to be renewed, and then lapses as any other.
 _REAP = (
     _BEGIN
     + PULSE
+    + f"local GRACE_MS = {GRACE_MS}"
     + """
+local held = redis.call('HLEN', KEYS[1]) - redis.call('HEXISTS', KEYS[1], EPOCH)
+if held > redis.call('ZCARD', KEYS[2]) then
+  for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if name ~= EPOCH then redis.call('ZADD', KEYS[2], 'NX', now + GRACE_MS, name) end
+  end
+end
 local lapsed = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)
 for _, name in ipairs(lapsed) do
   redis.call('ZREM', KEYS[2], name)
@@ -99,7 +109,7 @@ _READ = (
     _BEGIN
     + PULSE
     + """
-local epoch = redis.call('GET', KEYS[3]) or ''
+local epoch = redis.call('HEXISTS', KEYS[1], EPOCH) == 1 and redis.call('GET', KEYS[3]) or ''
 local server = redis.pcall('INFO', 'server')
 if epoch ~= '' and type(server) == 'string' then
   epoch = epoch .. '@' .. (string.match(server, 'run_id:(%x+)') or '')
@@ -114,7 +124,7 @@ local gone, bodies = {}, {}
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '(' .. ARGV[3], '+inf')) do
   local body = redis.call('HGET', KEYS[1], name)
   local until_ms = redis.call('ZSCORE', KEYS[2], name)
-  if body and until_ms and tonumber(until_ms) > now then
+  if body and not (until_ms and tonumber(until_ms) <= now) then
     bodies[#bodies + 1] = name
     bodies[#bodies + 1] = body
   else
@@ -261,7 +271,9 @@ class LeaseBook:
             keys=self._key_names, args=[self._keys.lease_changes, epoch, since]
         )
         pairs = iter(flat)
-        return now, serial, bool(all_read), gone, dict(zip(pairs, pairs, strict=True))
+        bodies = dict(zip(pairs, pairs, strict=True))
+        bodies.pop(_EPOCH, None)
+        return now, serial, bool(all_read), gone, bodies
 
     async def view(self) -> LeaseView:
         """The leases that hold now, and the epoch."""

@@ -3,11 +3,12 @@
 It comes with the gateway's routes, so that a model that comes or goes costs a line of a table, where
 routes of its own were kilobytes that each Envoy reads anew. It sets, of what the request says::
 
-    x-meshwork-model    the model as the request names it; what the caller had put there is dropped
+    x-meshwork-model    the model as the request names it
     x-meshwork-cluster  the cluster of the model, where its calls are routed as its service's are
     meshwork-hash-...   the fields that `ring_hash` goes by
 
-A model whose calls are routed otherwise has routes of its own, by the first of them.
+and drops what the caller had put there. A model whose calls are routed otherwise has routes of its own, by
+the first of them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from services.router.model_versions import ModelVersion, named
 from services.router.policy import hash_fields, model_route
 
 CLUSTER_HEADER = "x-meshwork-cluster"
+"""Tells the gateway's routes which cluster the request's model has."""
 _LUA = "envoy.extensions.filters.http.lua.v3"
 _ANY = ModelVersion("", "", "")
 REST_PREFIX = "/v2/models/"
@@ -63,8 +65,9 @@ local function at_path(path)
 end
 function envoy_on_request(handle)
   local headers = handle:headers()
-  local path, model, cluster = headers:get(":path"), headers:get(MODEL), nil
-  if model then headers:remove(MODEL) end
+  local path, cluster = headers:get(":path"), nil
+  local anew = headers:get(MODEL) or headers:get(CLUSTER)
+  headers:remove(MODEL)
   headers:remove(CLUSTER)
   local found = handle:streamInfo():dynamicMetadata():get(EXTRACTION) or {}
   for name, header in pairs(FIELDS) do
@@ -76,15 +79,16 @@ function envoy_on_request(handle)
   if value ~= "" then
     local version = text(found.model_version) .. text(found.version)
     if version ~= "" then value = value .. "@" .. version end
-    model = encoded(value)
+    local model = encoded(value)
     headers:add(MODEL, model)
+    anew = model
     local service = SERVICES[string.match(path, "^/([^/]*)")]
     cluster = clusters[service and service .. "/" .. model or model]
   elseif string.sub(path, 1, #REST) == REST then
     cluster = at_path(path)
   end
   if cluster and cluster ~= "-" then headers:add(CLUSTER, cluster) end
-  if model or cluster then handle:clearRouteCache() end
+  if anew or cluster then handle:clearRouteCache() end
 end
 """
 

@@ -10,6 +10,7 @@ from meshwork.state.connect import REDIS_AWAY, connect
 from meshwork.state.desired import Desired
 from meshwork.state.keys import Keys
 from meshwork.state.leases import LOG, LeaseBook
+from meshwork.state.pulse import GRACE_MS
 
 KEYS = Keys(mesh="test")
 
@@ -152,6 +153,20 @@ async def test_the_epoch_tells_that_redis_forgot(book: LeaseBook, redis: Redis) 
     await redis.flushall()
     await book.renew(replica("nlp-1"), 10)
     assert (await book.view()).epoch not in ("", before)
+
+
+async def test_a_lease_whose_expiry_was_lost_holds_for_a_while_and_lapses(
+    book: LeaseBook, redis: Redis
+) -> None:
+    await book.renew(replica("nlp-1"), 10)
+    await redis.delete(KEYS.lease_expiry)
+    assert set(await book.all()) == {"nlp-1"}
+    assert await book.reap() == []
+    until_ms = await redis.zscore(KEYS.lease_expiry, "nlp-1")
+    assert until_ms is not None
+    await redis.zincrby(KEYS.lease_expiry, -GRACE_MS - 1, "nlp-1")
+    assert await book.reap() == ["nlp-1"]
+    assert await book.all() == {}
 
 
 async def test_a_watcher_outlives_a_restart_of_redis() -> None:

@@ -66,6 +66,7 @@ POLICIES = st.dictionaries(
 )
 LEASES = st.lists(REPLICAS, max_size=6, unique_by=lambda replica: replica.name)
 GATEWAY = Resource("gateway", b"")
+FORGED = {MODEL_HEADER: "n@1", CLUSTER_HEADER: "http/nlp/n@1"}  # a caller's own headers
 
 
 def settings_with(policies: dict[str, Policy]) -> PlanSettings:
@@ -125,7 +126,6 @@ def test_the_gateway_sends_a_call_where_a_grpc_client_does(
 ) -> None:
     snapshot = plan(leases, settings_with(policies))
     edge = Edge(snapshot)
-    forged = {MODEL_HEADER: "n@1", CLUSTER_HEADER: "nlp/n@1"}
     for service, method in (("nlp", "Embed"), ("vision", "Classify"), ("recommendation", "RecordEvents")):
         path = contract.services()[service].methods[method].path
         for model in (None, "m", "m@1", "m@10", "n", "m/n", "é", "zebra"):
@@ -140,7 +140,7 @@ def test_the_gateway_sends_a_call_where_a_grpc_client_does(
             else:
                 assert found == expected
                 assert headers.get(MODEL_HEADER) == header
-                assert edge.send(path, fields, forged)[0] == found
+                assert edge.send(path, fields, FORGED)[0] == found
 
 
 @given(LEASES, POLICIES)
@@ -151,14 +151,15 @@ def test_the_gateway_finds_a_model_of_the_open_inference_protocol_by_any_of_its_
     edge = Edge(plan(leases, settings_with(policies)))
     table = serving(found for each in leases if (found := reachable(each)) is not None)
     by_http = http_replicas(table)
+    assert edge.send("/v2/models/zebra", sent=FORGED)[0] == 404
     for name, each in named(table).items():
         fields = {"model_name": name} if name else {}
-        found, _ = edge.send("/inference.GRPCInferenceService/ModelInfer", fields)
+        found, _ = edge.send("/inference.GRPCInferenceService/ModelInfer", fields, FORGED)
         assert found == (each.cluster if name else "router")
         model, _, version = name.partition("@")
         if model and model.isascii() and not name.endswith("@"):
             path = f"/v2/models/{model}/versions/{version}" if version else f"/v2/models/{model}"
-            at = edge.send(f"{path}/infer")[0]
+            at = edge.send(f"{path}/infer", sent=FORGED)[0]
             if each in by_http:
                 assert at == f"http/{each.cluster}"
 

@@ -4,10 +4,12 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import pytest
+from redis.asyncio import Redis
 
 from meshwork.errors import ResourceExhausted
 from meshwork.router.v1 import router_pb2
-from meshwork.state.leases import LeaseView
+from meshwork.state.keys import Keys
+from meshwork.state.leases import LeaseBook, LeaseView
 from services.router.registry import WATCH_QUEUE, Change, FellBehind, Registry, Roster, differences
 from services.router.service import RouterService, models_of
 
@@ -236,3 +238,52 @@ async def test_services_without_replicas_are_listed_with_what_was_asked_for() ->
     answer = await service.ListServices(router_pb2.ListServicesRequest(), None)  # type: ignore[arg-type]
     assert [(each.name, each.desired_replicas) for each in answer.services] == [("nlp", 2), ("vision", 0)]
     assert issubclass(ResourceExhausted, Exception)
+
+
+ALL = ("leases", "lease_expiry", "lease_epoch", "lease_serial", "lease_log", "lease_pulse", "lease_renewed")
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        *[(name,) for name in ALL],
+        ("leases", "lease_serial"),
+        ("lease_expiry", "lease_serial"),
+        tuple(name for name in ALL if name != "lease_epoch"),
+        ALL,
+    ],
+    ids="+".join,
+)
+async def test_whichever_keys_redis_loses_no_replica_is_taken_out(
+    redis: Redis, lost: tuple[str, ...]
+) -> None:
+    keys = Keys(mesh="m")
+    book = LeaseBook(redis, keys)
+    registry = Registry(book)
+    for name in ("a", "b"):
+        await book.renew(replica(name), 10)
+    run = asyncio.create_task(registry.run())
+    try:
+        async with asyncio.timeout(10):
+            while set(registry.replicas) != {"a", "b"}:
+                await asyncio.sleep(0.01)
+        gone = asyncio.create_task(seen_to_go(registry))
+        await redis.delete(*(getattr(keys, name) for name in lost))
+        await redis.publish(keys.lease_changes, "")  # has the leases read again
+        await asyncio.sleep(0.3)
+        for name in ("a", "b"):
+            await book.renew(replica(name), 10)
+            await asyncio.sleep(0.3)
+        assert set(registry.replicas) == {"a", "b"}
+        assert not gone.done()
+        gone.cancel()
+    finally:
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+
+
+async def seen_to_go(registry: Registry) -> str:
+    async for change in registry.watch():
+        if change.type == REMOVED:
+            return change.replica.name
+    return ""
