@@ -75,13 +75,13 @@ def start(
         return
     # A process without traces pays for none of these.
     from opentelemetry import trace
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.instrumentation.redis import RedisInstrumentor
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 
+    from meshwork.otlp import SpanExporter
     from meshwork.recorder import Recorder
 
     resource = Resource.create(
@@ -97,7 +97,7 @@ def start(
     trace.set_tracer_provider(provider)
     if endpoint == "":
         return
-    exporter = OTLPSpanExporter(endpoint=endpoint, insecure=_insecure(endpoint))
+    exporter = SpanExporter(endpoint=endpoint, insecure=_insecure(endpoint))
     processor = BatchSpanProcessor(exporter)
     global recorder
     recorder = Recorder(provider.resource, provider.sampler, processor.on_end)
