@@ -68,7 +68,8 @@ class Faulty(Mesh):
 
     def leases(self) -> set[str]:
         with self.valkey.client(decode_responses=True) as client:
-            return set(client.hkeys("meshwork:{default}:leases"))
+            names = set(client.hkeys("meshwork:{default}:leases"))
+        return {name for name in names if not name.startswith(":")}  # beside the mark of the epoch
 
     def removed(self) -> list[str]:
         """The replicas that the router took out, one after the other."""
