@@ -75,8 +75,8 @@ class TraceStore(trace_service_pb2_grpc.TraceServiceServicer):
                 continue
             try:
                 known = await self._traces.known([identity.hex() for identity in due])
-                elsewhere = {identity: due.pop(identity) for identity in map(bytes.fromhex, known)}
-                self._tail.missed(due)
+                elsewhere = {identity: due.pop(identity).waiting for identity in map(bytes.fromhex, known)}
+                self._tail.unknown(due)
                 entries = [*kept.items(), *elsewhere.items()]
                 await self._traces.add([part(identity, each) for identity, each in entries])
             except REDIS_AWAY as error:

@@ -12,7 +12,7 @@ from meshwork.errors import InvalidArgument, NotFound
 from meshwork.state.keys import Keys
 from meshwork.state.traces import Traces
 from meshwork.trace.v1 import trace_pb2 as pb
-from services.router.tail import BURST_S, HOLD_S, Tail
+from services.router.tail import BURST_S, HOLD_S, LONGEST_S, Tail
 from services.router.traces import WRITE_S, TraceService, TraceStore, in_order, part
 
 KEYS = Keys(mesh="test")
@@ -172,7 +172,7 @@ def test_of_many_ordinary_traces_some_are_kept_and_failed_and_slow_ones_all() ->
     clock.now += HOLD_S - 1.0
     due = tail.due()
     assert len(due) == 100 - len(kept)
-    tail.missed(due)
+    tail.unknown(due)
     assert tail.let_go == len(due)
 
 
@@ -185,6 +185,42 @@ def test_spans_that_came_before_the_one_that_failed_are_kept_with_it() -> None:
     assert [(len(entries), identity.hex()) for identity, entries in tail.kept().items()] == [(3, name(1))]
     tail.take(sent("nlp", span(1, 4, 2)))  # late
     assert [len(entries) for entries in tail.kept().values()] == [1]
+
+
+def part_of_running(trace: int, number: int, parent: int) -> trace_pb2.Span:
+    made = span(trace, number, parent)
+    made.flags = trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+    return made
+
+
+def test_the_first_spans_of_a_call_of_minutes_are_kept_with_it() -> None:
+    clock = Clock()
+    tail = Tail(slow_s=1.0, per_s=0, clock=clock)
+    tail.take(sent("nlp", part_of_running(1, 3, 2), part_of_running(2, 3, 2), span(2, 2, 1), span(3, 3, 2)))
+    clock.now += HOLD_S
+    due = tail.due()
+    assert len(due) == 3
+    tail.take(sent("nlp", part_of_running(1, 4, 2)))  # while Redis was asked
+    tail.unknown(due)
+    assert tail.let_go == 2  # all of the second trace has ended, and of the third nothing says that it runs
+    clock.now += 10 * HOLD_S
+    tail.unknown(tail.due())
+    assert not tail.kept()
+    tail.take(sent("nlp", span(1, 2, 1, took_s=100.0)))
+    assert [len(entries) for entries in tail.kept().values()] == [3]
+
+
+def test_spans_of_a_process_that_was_killed_are_not_held_forever() -> None:
+    clock = Clock()
+    tail = Tail(slow_s=1.0, per_s=0, clock=clock)
+    tail.take(sent("nlp", part_of_running(1, 3, 2)))
+    turns = 0
+    while not tail.let_go:
+        clock.now += HOLD_S
+        tail.unknown(tail.due())
+        turns += 1
+    assert turns == LONGEST_S / HOLD_S
+    assert not tail.due()
 
 
 def test_together_slow_spans_make_a_slow_trace() -> None:
