@@ -5,9 +5,11 @@ that are within their fair share of its time (start-time fair queueing over mode
 most urgent item is due first, and runs its next batch. Refusal happens at the door: when the queue
 holds too many items or bytes, or when
 
-    predicted wait = rest of the running batch + queued cost at the learned rate
+    predicted wait = (rest of the running batch + queued cost at the learned rate) x drag
 
-is longer than four fifths of the time that the caller has. Were it all of that time, a device with more
+is longer than four fifths of the time that the caller has. *Drag* is how much longer it takes from one batch
+to the next than the batch itself, learned while batches follow each other: a process that shares its cores
+comes late to its device. Were it all of the caller's time, a device with more
 work than it can do would end each item just after its caller gave up, and answer nobody. Work whose
 caller left or whose deadline passed never reaches the device.
 
@@ -49,6 +51,7 @@ _LOOP_SPARED = 1000  # batches after such a one before the loop does one again
 _NICE = 5  # of a device's thread, beside 0 of the event loop's
 _TURN_S = 0.2  # device time by which a model may be ahead of another that waits
 _PROMISED = 0.8  # of a caller's time; the rest is for the way back, and for what predictions miss
+_MOST_DRAG = 2.0  # a batch that takes more than so many times what it should says more of the pace
 _STALL_S, _STALL_TIMES = 3.0, 20.0  # a job that takes so long, and so many times what it should, has stalled
 _SOON_S = 0.05  # the least that a refused caller is told to wait
 
@@ -150,6 +153,7 @@ class Device:
         self._preparing = 0
         self._preparing_bytes = 0
         self._running: tuple[float, float] | None = None  # when the job began, how long it should take
+        self._drag = 1.0  # seconds that pass for each second that jobs should take
         self._jobs = 0  # begun so far
         self._looked_at = 0  # the job of the last look
         self._held_s = 0.0  # by how much that job was seen to run
@@ -180,7 +184,7 @@ class Device:
         if self._running is not None:
             begun, expected = self._running
             rest = max(0.0, begun + expected - self.clock())
-        return rest + sum(source.queued_s() for source in self._used_s)
+        return (rest + sum(source.queued_s() for source in self._used_s)) * self._drag
 
     def look(self, passed_s: float) -> None:
         """Takes in that so many seconds have passed since the last look.
@@ -274,10 +278,12 @@ class Device:
     async def run(self) -> None:
         """Feeds the device until cancelled."""
         loop = asyncio.get_running_loop()
+        before: tuple[float, float] | None = None  # the job that this one follows, as `_running` was
         while True:
             now = self.clock()
             source = self._next(now)
             if source is None:
+                before = None
                 self._wake.clear()
                 await self._wake.wait()
                 continue
@@ -285,7 +291,9 @@ class Device:
             if job is None:
                 continue
             begun = self.clock()
-            self._running = begun, job.expected_s
+            if before is not None:
+                self._follows(begun - before[0], before[1])
+            self._running = before = begun, job.expected_s
             self._jobs += 1
             if job.on_loop:
                 result = job.run()
@@ -298,6 +306,11 @@ class Device:
                 self._used_s[source] += elapsed_s
             job.settle(result, begun, elapsed_s)
             del job, result  # while nothing comes, they would hold a batch, and a model that is unloaded
+
+    def _follows(self, passed_s: float, expected_s: float) -> None:
+        """Takes in how long it took from the begin of one job to that of the next."""
+        if expected_s > 0:
+            self._drag = moved(self._drag, min(max(passed_s / expected_s, 1.0), _MOST_DRAG))
 
     def _next(self, now: float) -> Source | None:
         dues = [(source, source.first_due(now)) for source in self._used_s]

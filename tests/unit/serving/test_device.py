@@ -268,6 +268,53 @@ async def test_those_who_left_take_no_place_in_the_queue_and_no_time(
         assert idle.wait_s() == 0
 
 
+class Late:
+    """Jobs that should take 10 ms, on a device to which its process comes 5 ms late each time."""
+
+    queued = queued_bytes = 0
+    served_cost = rate_s = 0.0
+    expected_s = 0.01
+    on_loop = True
+
+    def __init__(self, jobs: int, *, apart: bool) -> None:
+        self.now, self.left, self._apart, self._rests = 0.0, jobs, apart, False
+
+    def queued_s(self) -> float:
+        return 1.0
+
+    def first_due(self, now: float) -> float | None:
+        self._rests = self._apart and not self._rests
+        return 0.0 if self.left and not self._rests else None
+
+    def next_job(self, now: float) -> Late:
+        self.left -= 1
+        return self
+
+    def run(self) -> None:
+        self.now += 0.01
+
+    def settle(self, result: object, begun: float, elapsed_s: float) -> None:
+        self.now += 0.005
+
+    def end_queued(self, error: Exception) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("apart", "wait_s"), [(False, 1.5), (True, 1.0)])
+async def test_the_wait_counts_how_late_a_process_comes_to_its_device(apart: bool, wait_s: float) -> None:
+    late = Late(200, apart=apart)
+    device = Device("cpu", LoadMeter(), clock=lambda: late.now)
+    device.add(late)
+    run = asyncio.create_task(device.run())
+    while late.left:
+        device.wake()
+        await asyncio.sleep(0)
+    assert device.wait_s() == pytest.approx(wait_s, rel=0.01)
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+    device.thread.shutdown()
+
+
 def test_an_item_holds_its_place_while_it_is_prepared() -> None:
     device = Device("cpu", LoadMeter(), bounds=Bounds(items=1))
     with (
