@@ -184,7 +184,11 @@ class Device:
         if self._running is not None:
             begun, expected = self._running
             rest = max(0.0, begun + expected - self.clock())
-        return (rest + sum(source.queued_s() for source in self._used_s)) * self._drag
+        return rest + sum(source.queued_s() for source in self._used_s)
+
+    def predicted_s(self) -> float:
+        """The same, counting how late this process comes to the device."""
+        return self.wait_s() * self._drag
 
     def look(self, passed_s: float) -> None:
         """Takes in that so many seconds have passed since the last look.
@@ -262,7 +266,7 @@ class Device:
         now = self.clock()
         if now >= call.deadline:
             raise DeadlineExceeded("the deadline passed before the work began")
-        wait_s = self.wait_s()
+        wait_s = self.predicted_s()
         if wait_s and wait_s + own_s > _PROMISED * (call.deadline - now):
             metrics.REFUSED.labels(model, "deadline").inc()
             raise Overloaded(
@@ -271,7 +275,7 @@ class Device:
             )
 
     def _full(self, model: str, cause: str, what: str) -> Overloaded:
-        wait_s = max(self.wait_s(), _SOON_S)
+        wait_s = max(self.predicted_s(), _SOON_S)
         metrics.REFUSED.labels(model, cause).inc()
         return Overloaded(f"{what}; try again in {wait_s:.2f} s", retry_after_s=wait_s)
 
