@@ -18,12 +18,16 @@ from typing import Any
 from opentelemetry.exporter.otlp.proto.common._internal import _encode_key_value
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanContext
 
+from meshwork.protobuf import nested, varint
+
 _PLAIN = frozenset((str, bool, int, float))
 # SpanFlags: whether the parent is remote is known, and it is.
-_KNOWN, _REMOTE = 0x100, 0x200
+_KNOWN = trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+_REMOTE = trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
 _FIXED = struct.Struct("<BQ")
 _TIMES = struct.Struct("<BQBQ")
 _FLAGS = struct.Struct("<I")
@@ -43,16 +47,16 @@ def encoded(spans: Iterable[ReadableSpan]) -> bytes:
         resource, scope = span.resource, span.instrumentation_scope
         _, scopes = groups.setdefault(id(resource), (resource, {}))
         _, bodies = scopes.setdefault(id(scope), (scope, []))
-        bodies.append(_part(2, _span(span)))
+        bodies.append(nested(2, _span(span)))
     whole = []
     for resource, scopes in groups.values():
-        parts = [_part(1, _attributes(1, resource.attributes))]
+        parts = [nested(1, _attributes(1, resource.attributes))]
         for scope, bodies in scopes.values():
-            head = _part(1, _scope(scope))
+            head = nested(1, _scope(scope))
             tail = _text(3, scope.schema_url or "") if scope else b""
-            parts.append(_part(2, head + b"".join(bodies) + tail))
+            parts.append(nested(2, head + b"".join(bodies) + tail))
         parts.append(_text(3, resource.schema_url or ""))
-        whole.append(_part(1, b"".join(parts)))
+        whole.append(nested(1, b"".join(parts)))
     return b"".join(whole)
 
 
@@ -76,11 +80,11 @@ def _span(span: ReadableSpan) -> bytes:
     parts.append(_TIMES.pack(7 << 3 | 1, span.start_time or 0, 8 << 3 | 1, span.end_time or 0))
     parts.append(_attributes(9, span.attributes))
     parts.append(_count(10, span.dropped_attributes))
-    parts.extend(_part(11, _event(event)) for event in span.events)
+    parts.extend(nested(11, _event(event)) for event in span.events)
     parts.append(_count(12, span.dropped_events))
-    parts.extend(_part(13, _link(link)) for link in span.links)
+    parts.extend(nested(13, _link(link)) for link in span.links)
     parts.append(_count(14, span.dropped_links))
-    parts.append(_part(15, _text(2, status.description or "") + _count(3, status.status_code.value)))
+    parts.append(nested(15, _text(2, status.description or "") + _count(3, status.status_code.value)))
     parts.append(b"\x85\x01" + _FLAGS.pack(_KNOWN | remote))
     return b"".join(parts)
 
@@ -128,29 +132,12 @@ def _pair(field: int, key: str, value: str | float) -> bytes:
 
 
 def _rare(field: int, key: str, value: Any) -> bytes:
-    return _part(field, _encode_key_value(key, value).SerializeToString())
-
-
-def _part(field: int, body: bytes) -> bytes:
-    """A field of bytes or of a message; the numbers of all fields are below 16."""
-    size = len(body)
-    if size < 0x80:
-        return bytes((field << 3 | 2, size)) + body
-    return bytes((field << 3 | 2,)) + _varint(size) + body
+    return nested(field, _encode_key_value(key, value).SerializeToString())
 
 
 def _text(field: int, text: str) -> bytes:
-    return _part(field, text.encode(errors="replace")) if text else b""
+    return nested(field, text.encode(errors="replace")) if text else b""
 
 
 def _count(field: int, number: int) -> bytes:
-    return bytes((field << 3,)) + _varint(number) if number else b""
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return bytes((field << 3,)) + varint(number) if number else b""

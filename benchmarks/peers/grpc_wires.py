@@ -10,6 +10,7 @@ from google.protobuf.wrappers_pb2 import BytesValue
 from benchmarks.peers import protobuf
 from benchmarks.peers.requests import Array
 from benchmarks.peers.wire import GrpcWire
+from meshwork.protobuf import nested, varint
 
 
 class OpenInference(GrpcWire):
@@ -25,10 +26,10 @@ class OpenInference(GrpcWire):
         else:
             content = value.encode() if self.workload == "text" else value
             kind, shape, raw = b"BYTES", (1, 1), len(content).to_bytes(4, "little") + content
-        sizes = b"".join(protobuf.varint(size) for size in shape)
-        tensor = protobuf.field(1, self.tensor) + protobuf.field(2, kind) + protobuf.field(3, sizes)
-        name = protobuf.field(1, self.workload.encode())
-        return name + protobuf.field(5, tensor) + protobuf.field(7, raw)
+        sizes = b"".join(varint(size) for size in shape)
+        tensor = nested(1, self.tensor) + nested(2, kind) + nested(3, sizes)
+        name = nested(1, self.workload.encode())
+        return name + nested(5, tensor) + nested(7, raw)
 
     def decode(self, answer: bytes) -> Array:
         """The first raw output, or the first output's fp32_contents."""

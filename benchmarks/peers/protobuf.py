@@ -1,4 +1,4 @@
-"""As much of protobuf's wire format as the Open Inference Protocol needs here, without generated code.
+"""Reads as much of protobuf's wire format as the Open Inference Protocol needs here, without generated code.
 
 Source: https://protobuf.dev/programming-guides/encoding/
 """
@@ -9,20 +9,6 @@ from collections.abc import Iterator
 
 _LENGTH_DELIMITED = 2
 _SIZES = {1: 8, 5: 4}  # of the fixed wire types
-
-
-def field(number: int, value: bytes) -> bytes:
-    """A field of text, bytes, a message or packed numbers."""
-    return varint(number << 3 | _LENGTH_DELIMITED) + varint(len(value)) + value
-
-
-def varint(value: int) -> bytes:
-    """A number, not negative, in groups of seven bits, lowest first."""
-    groups = []
-    while value > 0x7F:
-        groups.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*groups, value])
 
 
 def fields(message: bytes) -> Iterator[tuple[int, bytes]]:

@@ -11,10 +11,10 @@ from typing import Any
 import grpc.aio
 import numpy as np
 
-from benchmarks.peers import protobuf
 from benchmarks.peers.requests import Array
 from benchmarks.peers.wire import Call, GrpcWire
 from benchmarks.vector.contract import SERVICE, PredictManyResponse, PredictRequest, PredictResponse
+from meshwork.protobuf import nested, varint
 
 _REQUESTS, _ID = 1, 3  # field numbers in PredictManyRequest and PredictRequest
 
@@ -70,8 +70,8 @@ class _Stream:
     async def call(self, request: bytes) -> bytes:
         """Asks, and waits for the answer."""
         identity = next(self._ids)
-        tagged = request + protobuf.varint(_ID << 3) + protobuf.varint(identity)
-        self._asked.append(protobuf.field(_REQUESTS, tagged))
+        tagged = request + varint(_ID << 3) + varint(identity)
+        self._asked.append(nested(_REQUESTS, tagged))
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[identity] = answer
         self._wake.set()

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
+from meshwork.protobuf import nested
 from meshwork.xds.balancing import Balancing, load_balancing_policy
 from meshwork.xds.messages import Values, encode, packed
 from meshwork.xds.snapshot import Resource
-from meshwork.xds.wire import nested
 
 CONNECT_TIMEOUT = "1s"
 # A host that hangs answers no ping: its connections end 2 s after its last word, and with them its

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
+from meshwork.protobuf import nested
 from meshwork.xds.messages import Values, encode, packed
 from meshwork.xds.resources import FROM_ADS
 from meshwork.xds.snapshot import Resource
-from meshwork.xds.wire import nested
 
 RETRIES = 2
 # How often Envoy picks anew where a call that is made again would go to a host that it came from. A pick

@@ -216,17 +216,3 @@ def parse_response(raw: bytes) -> Response:
         nonce=message.nonce,
         bodies=tuple(resource.value for resource in message.resources),
     )
-
-
-def nested(number: int, body: bytes) -> bytes:
-    """`body` as the field `number` of a message, which is put together from encoded parts so."""
-    return _varint(number << 3 | 2) + _varint(len(body)) + body
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)

@@ -25,6 +25,7 @@ from benchmarks.peers.http_wires import Mosec
 from benchmarks.peers.loadgen import load
 from benchmarks.peers.requests import Requests
 from benchmarks.peers.wire import Wire
+from meshwork.protobuf import nested
 
 
 def vectors(count: int = 7) -> Requests:
@@ -130,8 +131,8 @@ def test_a_text_answer_of_another_shape_is_wrong() -> None:
 def test_protobuf_by_hand_is_protobuf() -> None:
     known = FieldDescriptorProto(name="x" * 300, number=70_000, type_name="y")
     assert dict(protobuf.fields(known.SerializeToString())) == {1: b"x" * 300, 6: b"y"}
-    assert FieldDescriptorProto.FromString(protobuf.field(1, b"z" * 200)).name == "z" * 200
-    assert OpenInference("vector", "").decode(protobuf.field(6, np.ones(8, np.float32).tobytes())).sum() == 8
+    assert FieldDescriptorProto.FromString(nested(1, b"z" * 200)).name == "z" * 200
+    assert OpenInference("vector", "").decode(nested(6, np.ones(8, np.float32).tobytes())).sum() == 8
 
 
 BURN = "import time; began = time.process_time()\nwhile time.process_time() - began < 0.1: pass\n"
