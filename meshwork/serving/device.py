@@ -7,11 +7,11 @@ holds too many items or bytes, or when
 
     predicted wait = (rest of the running batch + queued cost at the learned rate) x drag
 
-is longer than four fifths of the time that the caller has. *Drag* is how much longer it takes from one batch
-to the next than the batch itself, learned while batches follow each other: a process that shares its cores
-comes late to its device. Were it all of the caller's time, a device with more
-work than it can do would end each item just after its caller gave up, and answer nobody. Work whose
-caller left or whose deadline passed never reaches the device.
+is longer than four fifths of the time that the caller has. *Drag* is how much longer it takes from one
+batch to the next than the batch should take, learned while batches follow each other: a process that shares
+its cores comes late to its device. Were it all of the caller's time, a device with more work than it can do
+would end each item just after its caller gave up, and answer nobody. Work whose caller left or whose
+deadline passed never reaches the device.
 
 A device whose job takes many times as long as it should, and seconds, has stalled: a driver or a lock
 that does not come back, most often. It takes no more work until that job ends.
@@ -187,7 +187,7 @@ class Device:
         return rest + sum(source.queued_s() for source in self._used_s)
 
     def predicted_s(self) -> float:
-        """The same, counting how late this process comes to the device."""
+        """`wait_s`, counting how late this process comes to the device."""
         return self.wait_s() * self._drag
 
     def look(self, passed_s: float) -> None:

@@ -49,8 +49,7 @@ end
 """
 
 # ARGV: channel, name, body, ttl in ms, epoch to set if there is none, or if the leases were lost without it
-# (evicted, or deleted key by key). A lease that lapsed may have been
-# read as gone, so its return is a change.
+# (evicted, or deleted key by key). A lease that lapsed may have been read as gone, so its return is a change.
 _RENEW = (
     _BEGIN
     + """

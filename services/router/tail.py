@@ -43,6 +43,11 @@ class Held:
     end_ns: int
     waiting: list[Entry] = field(default_factory=list)
 
+    def lasted(self, start_ns: int, end_ns: int) -> None:
+        """Takes in that a part of it lasted from then until then."""
+        self.start_ns = min(self.start_ns, start_ns)
+        self.end_ns = max(self.end_ns, end_ns)
+
     @property
     def runs(self) -> bool:
         """Whether a span is part of one, in its own process, that has not ended."""
@@ -95,8 +100,7 @@ class Tail:
                         continue
                     trace = self._traces[identity] = Held(now, now, self._ordinary(now), start_ns, end_ns)
                 else:
-                    trace.start_ns = min(trace.start_ns, start_ns)
-                    trace.end_ns = max(trace.end_ns, end_ns)
+                    trace.lasted(start_ns, end_ns)
                 trace.waiting.append((resource, span))
                 self._decide(identity, trace, failed=span.status.code == ERROR)
         return True
@@ -128,8 +132,7 @@ class Tail:
             self._held += len(trace.waiting)
             if newer := self._traces.get(identity):  # more came while Redis was asked
                 newer.since = trace.since
-                newer.start_ns = min(newer.start_ns, trace.start_ns)
-                newer.end_ns = max(newer.end_ns, trace.end_ns)
+                newer.lasted(trace.start_ns, trace.end_ns)
                 newer.waiting[:0] = trace.waiting
                 self._decide(identity, newer)
             else:
